@@ -1,0 +1,1 @@
+"""Deterministic curriculum sampling for training from sharded data: easy to hard."""
