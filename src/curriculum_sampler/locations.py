@@ -1,0 +1,79 @@
+"""From a url to the storage behind it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypedDict, Unpack
+from urllib.parse import urlsplit
+
+from curriculum_sampler.errors import ArgumentError
+from curriculum_sampler.local_storage import LocalStorage
+from curriculum_sampler.memory_storage import MemoryStorage
+from curriculum_sampler.storage import Storage
+
+# A folder path, a url, or a storage that was made already.
+Location = str | os.PathLike[str] | Storage
+
+_MEMORIES: dict[str, MemoryStorage] = {}
+
+
+class StorageOptions(TypedDict, total=False):
+    """Options of ``s3://`` urls; the other schemes have none and leave them alone.
+
+    Attributes:
+        endpoint_url: Server to ask instead of AWS (default: ``AWS_ENDPOINT_URL_S3``, then ``AWS_ENDPOINT_URL``).
+        profile: Name of a profile in the AWS configuration files.
+        region: AWS region.
+        anonymous: Do not sign requests; for public data.
+        requester_pays: Accept that your account is charged for the transfer.
+        deadline_seconds: Longest time one read may take, all attempts together.
+    """
+
+    endpoint_url: str
+    profile: str
+    region: str
+    anonymous: bool
+    requester_pays: bool
+    deadline_seconds: float
+
+
+def open_storage(location: Location, **options: Unpack[StorageOptions]) -> Storage:
+    """Return the storage for a folder, ``file://``, ``memory://name`` or ``s3://bucket/prefix``.
+
+    Nothing is contacted or created yet. A ``Storage`` object is returned as it is. The same
+    ``memory://name`` is the same storage throughout a process.
+
+    Raises:
+        ArgumentError: An unknown scheme or option.
+
+    >>> open_storage("memory://demo") is open_storage("memory://demo")
+    True
+    >>> open_storage("ftp://host/data")
+    Traceback (most recent call last):
+    curriculum_sampler.errors.ArgumentError: No storage for 'ftp://host/data': the scheme must be one of ...
+    """
+    unknown = sorted(set(options) - set(StorageOptions.__annotations__))
+    if unknown:
+        known = ", ".join(StorageOptions.__annotations__)
+        raise ArgumentError(f"Unknown storage option {unknown[0]!r}. Known ones: {known}.")
+    if not isinstance(location, str | os.PathLike):
+        return location
+    text = os.fspath(location)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        if not text:
+            raise ArgumentError("The location is empty. Give a folder, or an s3://bucket/prefix url.")
+        return LocalStorage(Path(text).expanduser())
+    if scheme == "file":
+        return LocalStorage(Path(urlsplit(text).path))
+    if scheme == "memory":
+        return _MEMORIES.setdefault(rest.rstrip("/"), MemoryStorage(rest.rstrip("/")))
+    if scheme == "s3":
+        # Optional extra: boto3 is loaded only by those who read from S3.
+        from curriculum_sampler.s3 import S3Storage  # noqa: PLC0415
+
+        return S3Storage.from_url(text, **options)
+    raise ArgumentError(
+        f"No storage for {text!r}: the scheme must be one of s3, file, memory, or a plain folder path."
+    )

@@ -1,0 +1,285 @@
+"""Objects in S3, or in any server that speaks its protocol, through boto3.
+
+boto3 by itself repeats a request that failed before its headers, but not a body that broke, stalled
+or ended early, and it accepts a body of the wrong length. So its own retries are off, and one budget
+of attempts and time (``Retry``) covers a whole operation, bodies included.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, Unpack
+from urllib.parse import urlsplit
+
+from curriculum_sampler.errors import ArgumentError, StorageError
+from curriculum_sampler.extras import missing
+from curriculum_sampler.locations import StorageOptions
+from curriculum_sampler.retry import Budget, Retry
+from curriculum_sampler.s3_failure import REQUEST_ERRORS, Failure, classify, short_body
+from curriculum_sampler.storage import ObjectStat, check_key
+
+try:
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+except ImportError as error:
+    raise missing("boto3", "s3") from error
+
+Answer = TypeVar("Answer")
+
+# Between two pieces of a body the deadline is looked at, so a trickling server cannot hold a read.
+PIECE_BYTES = 256 * 1024
+
+
+class S3Storage:
+    """A bucket and prefix behind the ``Storage`` protocol.
+
+    The client is made at first use and once per process, so an instance may be pickled to spawned
+    workers or inherited by forked ones. Credentials come from the standard AWS chain; they are never
+    stored here and never appear in a message.
+
+    Args:
+        bucket: Name of the S3 bucket.
+        prefix: What all keys begin with, without a slash at the end.
+        endpoint_url, profile, region, anonymous, requester_pays: See ``StorageOptions``.
+        connect_timeout_seconds, stall_timeout_seconds: Longest wait for a connection, and for the
+            next bytes of an answer.
+        retry: Budget of one operation. A read ends, well or with an error, at the latest
+            ``stall_timeout_seconds`` after its deadline.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint_url: str | None = None,
+        profile: str | None = None,
+        region: str | None = None,
+        anonymous: bool = False,
+        requester_pays: bool = False,
+        connect_timeout_seconds: float = 10.0,
+        stall_timeout_seconds: float = 20.0,
+        retry: Retry | None = None,
+    ) -> None:
+        if not bucket:
+            raise ArgumentError("The S3 url names no bucket. Write s3://bucket/prefix.")
+        if endpoint_url is not None:
+            check_endpoint(endpoint_url)
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+        self.endpoint_url = endpoint_url
+        self.profile = profile
+        self.region = region
+        self.anonymous = anonymous
+        self.requester_pays = requester_pays
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self.stall_timeout_seconds = stall_timeout_seconds
+        self.retry = Retry() if retry is None else retry
+        self._client: Any = None
+        self._client_process = 0
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[StorageOptions]) -> Self:
+        """Make a storage from ``s3://bucket/prefix``."""
+        place = urlsplit(url)
+        if "@" in place.netloc or place.query or place.fragment:
+            raise ArgumentError(
+                "An S3 url is s3://bucket/prefix and nothing more (credentials come from the AWS environment "
+                "or profile=..., the server from endpoint_url=...). Remove the rest."
+            )
+        rest: dict[str, Any] = dict(options)
+        deadline = rest.pop("deadline_seconds", None)
+        retry = None if deadline is None else Retry(deadline_seconds=deadline)
+        return cls(place.netloc, place.path, retry=retry, **rest)
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}" if self.prefix else f"s3://{self.bucket}"
+
+    def exists(self, key: str) -> bool:
+        return self._head(key) is not None
+
+    def stat(self, key: str) -> ObjectStat:
+        found = self._head(key)
+        if found is None:
+            raise StorageError(
+                f"{self.url}/{key} does not exist{self._at()}. "
+                "Check the url, or whether the data set was uploaded whole."
+            )
+        return found
+
+    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
+        budget = self.retry.start()
+        received = 0
+        while received < len(buffer):
+            first, last = offset + received, offset + len(buffer) - 1
+            try:
+                answer = self._api.get_object(
+                    **self._names(key),
+                    Range=f"bytes={first}-{last}",
+                    **({} if etag is None else {"IfMatch": etag}),
+                )
+                self._check_range(key, answer, first, last)
+                before = received
+                for received in _pour(answer["Body"], buffer, received, budget):
+                    budget.progressed()
+                if received == len(buffer):
+                    return
+                failure = short_body(received - before, len(buffer) - before)
+            except REQUEST_ERRORS as error:
+                if isinstance(error, StorageError):
+                    raise
+                failure = classify(error)
+            if not failure.may_pass or budget.is_late or not budget.pause():
+                raise self._error(key, failure, budget, offset + received)
+
+    def write(self, key: str, data: bytes | bytearray) -> None:
+        self._ask(key, lambda: self._api.put_object(**self._names(key), Body=data))
+
+    def remove(self, key: str) -> None:
+        self._ask(key, lambda: self._api.delete_object(**self._names(key)))
+
+    def list(self, prefix: str = "") -> list[str]:
+        root = f"{self.prefix}/" if self.prefix else ""
+        query = {"Bucket": self.bucket, "Prefix": root + prefix, **self._payer()}
+        keys: list[str] = []
+        while True:
+            page = self._ask(prefix, lambda: self._api.list_objects_v2(**query))
+            keys += [entry["Key"].removeprefix(root) for entry in page.get("Contents", [])]
+            if not page.get("IsTruncated"):
+                return sorted(keys)
+            query["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _head(self, key: str) -> ObjectStat | None:
+        try:
+            answer = self._ask(key, lambda: self._api.head_object(**self._names(key)))
+        except _AbsentError:
+            # A HEAD has no body, so a missing bucket looks like a missing object: ask which it is.
+            self._ask(key, lambda: self._api.head_bucket(Bucket=self.bucket), bucket=True)
+            return None
+        return ObjectStat(int(answer["ContentLength"]), str(answer["ETag"]))
+
+    def _ask(self, key: str, request: Callable[[], Answer], *, bucket: bool = False) -> Answer:
+        budget = self.retry.start()
+        while True:
+            try:
+                return request()
+            except REQUEST_ERRORS as error:
+                if isinstance(error, StorageError):
+                    raise
+                failure = classify(error)
+            if failure.is_absent:
+                if not bucket:
+                    raise _AbsentError
+                advice = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
+                failure = Failure(failure.what, advice, False)
+            if not failure.may_pass or not budget.pause():
+                raise self._error(key, failure, budget)
+
+    def _error(self, key: str, failure: Failure, budget: Budget, offset: int | None = None) -> StorageError:
+        where = f"{self.url}/{key}" if key else self.url
+        at_offset = "" if offset is None else f" at offset {offset}"
+        return StorageError(
+            f"{where}{at_offset}: {failure.what}{self._at()} "
+            f"(attempt {budget.attempts}, {budget.elapsed:.1f} s). {failure.advice}"
+        )
+
+    def _check_range(self, key: str, answer: Any, first: int, last: int) -> None:
+        # Some servers answer a range with status 200; the length tells whether they honoured it.
+        told = str(answer.get("ContentRange", ""))
+        starts_elsewhere = told and not told.startswith(f"bytes {first}-")
+        length = int(answer["ContentLength"])
+        if starts_elsewhere or length > last - first + 1:
+            raise StorageError(
+                f"{self.url}/{key}: bytes {first}-{last} were asked for, but the server{self._at()} sent {length} bytes "
+                f"({told or 'no Content-Range'}). Use a server that supports ranged reads."
+            )
+        if length < last - first + 1:
+            raise StorageError(
+                f"{self.url}/{key} ends before byte {last}{self._at()} ({told}). "
+                "The object is shorter than its index says: upload or write it again."
+            )
+
+    def _names(self, key: str) -> dict[str, str]:
+        full = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
+        return {"Bucket": self.bucket, "Key": full, **self._payer()}
+
+    def _payer(self) -> dict[str, str]:
+        return {"RequestPayer": "requester"} if self.requester_pays else {}
+
+    def _at(self) -> str:
+        endpoint = self._endpoint()
+        return f" at {endpoint}" if endpoint else ""
+
+    def _endpoint(self) -> str | None:
+        found = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if found:
+            check_endpoint(found)
+        return found
+
+    @property
+    def _api(self) -> Any:
+        # A forked child must not share its parent's sockets.
+        if self._client is None or self._client_process != os.getpid():
+            self._client, self._client_process = self._connect(), os.getpid()
+        return self._client
+
+    def _connect(self) -> Any:
+        config = Config(
+            connect_timeout=self.connect_timeout_seconds,
+            read_timeout=self.stall_timeout_seconds,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=32,
+            # Other servers than AWS know no trailing checksums; samples carry their own.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            **({"signature_version": UNSIGNED} if self.anonymous else {}),
+        )
+        try:
+            session = boto3.session.Session(profile_name=self.profile, region_name=self.region)
+            # The endpoint of a profile is found by boto3 itself when none is given here.
+            return session.client("s3", endpoint_url=self._endpoint(), config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise ArgumentError(
+                f"No S3 client for {self.url} with endpoint_url={self._endpoint()!r}, profile={self.profile!r}, "
+                f"region={self.region!r} ({type(error).__name__}). Check these three."
+            ) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_client": None}
+
+    def __repr__(self) -> str:
+        return f"S3Storage({self.bucket!r}, {self.prefix!r}, endpoint_url={self.endpoint_url!r})"
+
+
+class _AbsentError(Exception):
+    """The server answered that an object is not there."""
+
+
+def check_endpoint(url: str) -> None:
+    """Refuse an endpoint that is no web address, or that carries credentials (without repeating them)."""
+    place = urlsplit(url)
+    if place.username is not None or place.password is not None:
+        raise ArgumentError(
+            "endpoint_url holds credentials. Keep only scheme, host and port, and give the credentials "
+            "through the AWS environment or profile=..."
+        )
+    if place.scheme not in ("http", "https") or not place.hostname:
+        raise ArgumentError(f"endpoint_url={url!r} must be like https://host or http://host:port.")
+
+
+def _pour(body: Any, buffer: memoryview, received: int, budget: Budget) -> Any:
+    """Read a body into ``buffer`` from ``received`` on, yielding the count after each piece."""
+    with body as stream:
+        # ``read1`` returns what has arrived, so what came before a fault is kept and resumed from.
+        read = getattr(stream, "read1", stream.read)
+        while received < len(buffer) and not budget.is_late:
+            piece = read(min(PIECE_BYTES, len(buffer) - received))
+            if not piece:
+                return
+            buffer[received : received + len(piece)] = piece
+            received += len(piece)
+            yield received

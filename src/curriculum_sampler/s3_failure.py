@@ -1,0 +1,98 @@
+"""What went wrong with an S3 request, whether it may pass, and what a person should do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curriculum_sampler.extras import missing
+
+try:
+    from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError
+except ImportError as error:
+    raise missing("boto3", "s3") from error
+
+# Everything that a request, or the reading of its body, may raise.
+REQUEST_ERRORS = (boto.ClientError, boto.BotoCoreError, HTTPError, OSError)
+
+_PASSING_STATUSES = {408, 429, 500, 502, 503, 504}
+_PASSING_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "InternalError"}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt.
+
+    Attributes:
+        what: Short description; never the text of the response, which may hold credentials.
+        advice: The next move for a person.
+        may_pass: Whether the same request may succeed later.
+        is_absent: Whether the server answered that the object is not there.
+    """
+
+    what: str
+    advice: str
+    may_pass: bool
+    is_absent: bool = False
+
+
+def short_body(received: int, expected: int) -> Failure:
+    """A body that ended early without any other sign."""
+    return Failure(
+        f"the body ended after {received} of {expected} bytes", "Check the network and the server.", True
+    )
+
+
+def classify(error: Exception) -> Failure:
+    """Turn what boto3 raised into a ``Failure``.
+
+    Refusals (403, 404, 412 and other 4xx) are final: asking again costs money and changes nothing.
+    """
+    if isinstance(error, boto.ClientError):
+        return _answered(error)
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
+        return Failure(
+            "no usable credentials were found",
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose profile=..., "
+            "or pass anonymous=True for public data.",
+            False,
+        )
+    if isinstance(error, boto.SSLError):
+        return Failure(
+            "the TLS handshake failed", "Check that endpoint_url has the right scheme and host.", False
+        )
+    if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.ProxyConnectionError):
+        return Failure(
+            "no connection to the endpoint",
+            "Check endpoint_url (or AWS_ENDPOINT_URL), the network, and that the server runs.",
+            True,
+        )
+    if isinstance(error, boto.HTTPClientError | HTTPError | OSError):
+        advice = "Check the network and the server."
+        return Failure(f"the connection broke ({type(error).__name__})", advice, True)
+    advice = "Check the S3 url and the storage options."
+    return Failure(f"the request could not be made ({type(error).__name__})", advice, False)
+
+
+def _answered(error: boto.ClientError) -> Failure:
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    what = f"the server answered {status} {code}" if code != str(status) else f"the server answered {status}"
+    if status in _PASSING_STATUSES or code in _PASSING_CODES:
+        return Failure(what, "The server is overloaded or failing: try later or with fewer workers.", True)
+    if code == "NoSuchBucket":
+        advice = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
+        return Failure(what, advice, False)
+    if status == 404:
+        advice = "There is no such object: check the url, or whether the data set was uploaded whole."
+        return Failure(what, advice, False, is_absent=True)
+    if status in (401, 403):
+        advice = "Access is denied: check the credentials, profile and bucket policy (and requester_pays)."
+        return Failure(what, advice, False)
+    if status == 412:
+        advice = "The object was replaced while it was being read: start the run again."
+        return Failure(what, advice, False)
+    if status == 416:
+        advice = "The object is shorter than its index says: upload or write it again."
+        return Failure(what, advice, False)
+    return Failure(what, "Check the S3 url, the region and the storage options.", False)
