@@ -1,0 +1,74 @@
+"""A picture painted back to front, which remembers for every pixel what it shows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw
+
+from common.body_labels import Parse
+from common.fabric import Colour
+from common.geometry import UNIT_SQUARE, Points, homography, project
+
+
+class Canvas:
+    """Colours, parse labels and garment pieces of one picture, always in step.
+
+    Attributes:
+        colours: The picture.
+        labels: ``Parse`` id of what is seen at each pixel.
+        pieces: Number of the garment piece seen at each pixel, from 1; 0 elsewhere.
+    """
+
+    def __init__(self, height: int, width: int, background: Image.Image) -> None:
+        self.size = (width, height)
+        self.colours = background
+        self.labels = Image.new("L", self.size, int(Parse.BACKGROUND))
+        self.pieces = Image.new("L", self.size, 0)
+
+    def polygon(self, outline: Points, fill: Colour, label: Parse) -> None:
+        """Paint a shape of one colour, a little darker towards its lower right."""
+        mask = self.mask(outline)
+        self.colours.paste(fill, (0, 0), mask)
+        self.labels.paste(int(label), (0, 0), mask)
+        self.pieces.paste(0, (0, 0), mask)
+
+    def cloth(self, cloth: Image.Image, mask: Image.Image, label: Parse, piece: int) -> None:
+        """Paint cloth that has already been brought into place."""
+        self.colours.paste(cloth, (0, 0), mask)
+        self.labels.paste(int(label), (0, 0), mask)
+        self.pieces.paste(piece, (0, 0), mask)
+
+    def mask(self, outline: Points) -> Image.Image:
+        """Return the pixels inside a shape, as 0 and 255."""
+        mask = Image.new("L", self.size, 0)
+        ImageDraw.Draw(mask).polygon([tuple(point) for point in outline], fill=255)
+        return mask
+
+
+def drape(
+    cloth: Image.Image, flat: Points, worn: Points, outline: Points, folds: Image.Image
+) -> tuple[Image.Image, Image.Image]:
+    """Bring a flat piece of cloth onto a body: the warped and shaded picture, and its mask.
+
+    Args:
+        cloth: A whole canvas of cloth.
+        flat: Corners of the piece in it.
+        worn: Where the corners go.
+        outline: The cut, in the unit square of both.
+        folds: Brightness over the unit square, grey picture; 255 leaves the cloth as it is.
+    """
+    size = cloth.size
+    warped = warp(cloth, homography(worn, flat), size)
+    in_square = np.diag([folds.width - 1, folds.height - 1, 1]) @ homography(worn, UNIT_SQUARE)
+    shade = warp(folds, in_square, size)
+    mask = Image.new("L", size, 0)
+    cut = project(homography(UNIT_SQUARE, worn), outline)
+    ImageDraw.Draw(mask).polygon([tuple(point) for point in cut], fill=255)
+    return ImageChops.multiply(warped, Image.merge("RGB", [shade] * 3)), mask
+
+
+def warp(image: Image.Image, matrix: NDArray[np.float64], size: tuple[int, int]) -> Image.Image:
+    """Return the picture whose pixel p shows ``image`` at ``matrix @ p``."""
+    coefficients = (matrix / matrix[2, 2]).ravel()[:8].tolist()
+    return image.transform(size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
