@@ -1,0 +1,216 @@
+"""The one idea: everything about draw number ``n`` is a pure function of (plan, seed, n)."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .draws import Draws
+from .keys import derive
+from .permutation import Permutation, shuffled_rows
+from .plan import Plan, Segment
+
+Int64s: TypeAlias = NDArray[np.int64]
+
+
+class Order:
+    """The global sequence of draws of a plan under a seed.
+
+    Nothing is stored but what is cheap to recompute: any range of draws may be asked for at any time, in any
+    order, with the same answer.
+
+    >>> from curriculum_sampler import Stage, StageSchedule
+    >>> plan = StageSchedule([Stage("a", {"x": 1, "y": 1}, steps=9)]).plan({"x": 4, "y": 4}, batch_size=4)
+    >>> order = Order(plan, seed=17)
+    >>> order.draws(0, 36)[20:24] == order.draws(20, 24)
+    True
+    """
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self.plan = plan
+        self.seed = seed
+        self.names = tuple(sorted(plan.bucket_sizes))
+        self._window_key = derive(seed, "window")
+        self._ids = {name: number for number, name in enumerate(self.names)}
+        self._streams = {name: BucketStream(plan, seed, name) for name in self.names}
+
+    def draws(self, start: int, stop: int) -> Draws:
+        """Return global draws ``start ... stop - 1`` of the plan."""
+        num = stop - start
+        ids = np.empty(num, dtype=np.uint16)
+        indices = np.empty(num, dtype=np.int64)
+        passes = np.empty(num, dtype=np.int64)
+        at = start
+        while at < stop:
+            segment = self.plan.segment_at(at)
+            end = min(stop, segment.stop)
+            here = slice(at - start, end - start)
+            ids[here], indices[here], passes[here] = self._within(segment, at, end)
+            at = end
+        for array in (ids, indices, passes):
+            array.setflags(write=False)
+        return Draws(self.names, ids, indices, passes, self.seed)
+
+    def _within(self, segment: Segment, start: int, stop: int) -> tuple[NDArray[np.uint16], Int64s, Int64s]:
+        """Answer for a range inside one segment by way of the whole windows that cover it."""
+        window = self.plan.window
+        first = start - (start - segment.start) % window
+        last = min(segment.stop, stop + (segment.start - stop) % window)
+        dealt = segment.quota.deal(first - segment.start, last - segment.start)
+        in_quota_order = np.empty(last - first, dtype=np.uint16)
+        for part in dealt:
+            in_quota_order[part.positions] = self._ids[segment.quota.names[part.bucket]]
+        ids = in_quota_order[self._shuffled_positions(segment, first, last)]
+        # Ordinals are handed out in stream order, after the shuffle, so that a pass ends before the next begins.
+        by_bucket = np.argsort(ids, kind="stable")
+        indices = np.empty(last - first, dtype=np.int64)
+        passes = np.empty(last - first, dtype=np.int64)
+        before = self.plan.ordinals_at_start(segment)
+        done = 0
+        for part in dealt:
+            name = segment.quota.names[part.bucket]
+            ordinal = before.get(name, 0) + part.first_ordinal
+            positions = by_bucket[done : done + len(part.positions)]
+            indices[positions], passes[positions] = self._streams[name].samples(
+                ordinal, ordinal + len(positions)
+            )
+            done += len(positions)
+        here = slice(start - first, stop - first)
+        return ids[here], indices[here], passes[here]
+
+    def _shuffled_positions(self, segment: Segment, first: int, last: int) -> Int64s:
+        """Return which place in quota order each draw takes, counted from ``first``, a window's edge.
+
+        The raw quota order is periodic and would marry ranks and positions to buckets, so each window is
+        shuffled. A last, partial window keeps the raw order: shuffled, its counts would not hold.
+        """
+        window = self.plan.window
+        num_windows = (min(last, segment.raw_from(window)) - first) // window
+        positions = np.arange(last - first)
+        shuffled = positions[: num_windows * window].reshape(num_windows, window)
+        if num_windows:
+            # Rows are keyed by the draw a window starts at, whatever segment it is in.
+            key = derive(self._window_key, first % window)
+            rows = shuffled_rows(key, first // window, num_windows, window)
+            rows += shuffled[:, :1]
+            shuffled[:] = rows
+        return positions
+
+
+class BucketStream:
+    """A bucket's endless stream of samples: pass after pass, each a new permutation of the bucket.
+
+    Consecutive samples are grouped into *runs*, worth one good read; a pass takes the runs in random order and
+    shuffles sample by sample within each *block* of some tens of runs. With runs of one sample it is the
+    uniform shuffle of the whole bucket.
+    """
+
+    def __init__(self, plan: Plan, seed: int, bucket: str) -> None:
+        self._plan = plan
+        self._bucket = bucket
+        self._key = derive(seed, "bucket", bucket)
+        self._run_size = plan.run_sizes[bucket]
+        self._latest: tuple[int, _Pass] | None = None
+
+    def samples(self, start: int, stop: int) -> tuple[Int64s, Int64s]:
+        """Return sample index and pass number of ordinals ``start ... stop - 1``."""
+        samples = np.empty(stop - start, dtype=np.int64)
+        passes = np.empty(stop - start, dtype=np.int64)
+        eras = self._plan.eras(self._bucket)
+        at = start
+        while at < stop:
+            era = next(era for era in reversed(eras) if era.first_ordinal <= at)
+            number, ordinal = divmod(at - era.first_ordinal, era.size)
+            end = min(stop, at - ordinal + era.size)
+            here = slice(at - start, end - start)
+            samples[here] = self._pass(era.first_pass + number, era.size)(ordinal, ordinal + end - at)
+            passes[here] = era.first_pass + number
+            at = end
+        return samples, passes
+
+    def _pass(self, number: int, size: int) -> _Pass:
+        if self._latest is None or self._latest[0] != number:
+            key = derive(self._key, "pass", number)
+            self._latest = (number, _Pass(key, size, self._run_size, self._plan.block_runs))
+        return self._latest[1]
+
+
+class _Pass:
+    """One pass over a bucket: a permutation of ``range(size)`` that keeps runs together.
+
+    All runs hold ``run_size`` samples but the last of the bucket, the short one. It is given a random place
+    among the full runs, which are permuted among themselves: every order of the runs is equally likely, and where
+    a block begins is still plain arithmetic.
+    """
+
+    def __init__(self, key: int, size: int, run_size: int, block_runs: int) -> None:
+        self._key = key
+        self._size = size
+        self._run_size = run_size
+        self._block_size = block_runs * run_size
+        num_full, self._short = divmod(size, run_size)
+        self._full_runs = Permutation(derive(key, "runs"), num_full) if num_full else None
+        self._short_run = num_full
+        self._short_place = derive(key, "short") % (num_full + 1)
+        # The samples that the short run lacks; every later ordinal moves up by as many.
+        self._gap = run_size - self._short if self._short else 0
+        self._block: tuple[int, Permutation] | None = None
+
+    def __call__(self, start: int, stop: int) -> Int64s:
+        """Return the samples at ordinals ``start ... stop - 1`` of the pass."""
+        if self._run_size == 1:
+            assert self._full_runs is not None
+            return self._full_runs(start, stop)
+        samples = np.empty(stop - start, dtype=np.int64)
+        at = start
+        while at < stop:
+            block = self._block_of(at)
+            first, last = self._block_start(block), self._block_start(block + 1)
+            end = min(stop, last)
+            shuffled = self._permutation(block, last - first)(at - first, end - first)
+            samples[at - start : end - start] = self._unshuffled(first, last)[shuffled]
+            at = end
+        return samples
+
+    def _block_start(self, block: int) -> int:
+        """Return the first ordinal of a block of run places."""
+        start = block * self._block_size
+        if self._gap and start > self._short_place * self._run_size:
+            start -= self._gap
+        return min(start, self._size)
+
+    def _block_of(self, ordinal: int) -> int:
+        block = ordinal // self._block_size
+        return block if ordinal < self._block_start(block + 1) else block + 1
+
+    def _permutation(self, block: int, size: int) -> Permutation:
+        if self._block is None or self._block[0] != block:
+            self._block = (block, Permutation(derive(self._key, "block", block), size))
+        return self._block[1]
+
+    def _unshuffled(self, first: int, last: int) -> Int64s:
+        """Return the samples of ordinals ``first ... last - 1`` with the runs permuted, not yet their samples."""
+        size, place = self._run_size, self._short_place
+        ordinals = np.arange(first, last)
+        if self._gap:
+            ordinals[ordinals >= place * size + self._short] += self._gap
+        places, offsets = np.divmod(ordinals, size)
+        first_place, last_place = int(places[0]), int(places[-1])
+        runs = np.empty(last_place - first_place + 1, dtype=np.int64)
+        has_short = bool(self._gap) and first_place <= place <= last_place
+        # Full runs before the short one keep their place, those after it move down by one.
+        moved = 1 if self._gap and first_place > place else 0
+        if self._full_runs is not None:
+            full = self._full_runs(first_place - moved, first_place - moved + len(runs) - has_short)
+        else:
+            full = np.empty(0, dtype=np.int64)
+        if has_short:
+            split = place - first_place
+            runs[:split], runs[split], runs[split + 1 :] = full[:split], self._short_run, full[split:]
+        else:
+            runs[:] = full
+        samples = runs[places - first_place] * size
+        samples += offsets
+        return samples
