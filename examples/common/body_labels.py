@@ -48,7 +48,7 @@ def _distinct_colours(count: int, offset: float) -> NDArray[np.uint8]:
     numbers = np.arange(count)
     hue = (numbers * 0.61803398875 + offset) % 1.0
     value = 0.65 + 0.35 * ((numbers % 3) / 2)
-    wheel = np.abs((hue[:, None] * 6 - np.array([3.0, 2.0, 4.0])))
+    wheel = np.abs(hue[:, None] * 6 - np.array([3.0, 2.0, 4.0]))
     rgb = np.clip(np.stack([wheel[:, 0] - 1, 2 - wheel[:, 1], 2 - wheel[:, 2]], axis=1), 0, 1)
     colours = (255 * value[:, None] * (0.2 + 0.8 * rgb)).round().astype(np.uint8)
     colours[0] = 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw
-
 from common.body_labels import Parse
 from common.fabric import Colour
 from common.geometry import UNIT_SQUARE, Points, homography, project
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw
 
 
 class Canvas:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import colorsys
 
 import numpy as np
+from common.geometry import Points, ellipse
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-
-from common.geometry import Points, ellipse
 
 Colour = tuple[int, int, int]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from common.factors import Factors
 from common.geometry import Points, across, direction, ellipse, limb
 

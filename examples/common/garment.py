@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
 from common.body_labels import Parse
 from common.fabric import GARMENT_WIDTH
 from common.figure import SIDES, Figure
-from common.geometry import UNIT_SQUARE, Points, across, limb
+from common.geometry import UNIT_SQUARE, Points, limb
 
 _SIGN = {"right": -1.0, "left": 1.0}
 

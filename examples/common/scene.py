@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
-
 from common.body_labels import Parse
 from common.canvas import Canvas, drape
 from common.fabric import colour
@@ -13,6 +10,8 @@ from common.factors import Factors
 from common.figure import SIDES, Figure
 from common.garment import Garment
 from common.geometry import ellipse, limb
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
 
 _SKINS = [(0.06, 0.28, 0.97), (0.07, 0.36, 0.88), (0.06, 0.45, 0.74), (0.055, 0.52, 0.55), (0.05, 0.5, 0.4)]
 _HAIRS = [(0.08, 0.5, 0.16), (0.07, 0.6, 0.33), (0.11, 0.6, 0.75), (0.04, 0.7, 0.45), (0.6, 0.1, 0.22)]

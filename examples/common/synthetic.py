@@ -12,9 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
-
 from common.body_labels import PARSE_COLOURS, SURFACE_COLOURS, Surface
 from common.fabric import weave
 from common.factors import Factors, draw_factors
@@ -22,6 +19,8 @@ from common.figure import JOINTS, SIDES, Figure, pose_figure
 from common.garment import Garment, cut_garment
 from common.geometry import UNIT_SQUARE, homography, project
 from common.scene import Scene
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 GENERATOR_VERSION = 1
 """Rises when the same seed and index would give other bytes; caches of pictures carry it."""
