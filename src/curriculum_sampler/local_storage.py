@@ -88,12 +88,6 @@ class LocalStorage:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
 
-    def remove(self, key: str) -> None:
-        try:
-            self._path(key).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._failure(key, error) from error
-
     def list(self, prefix: str = "") -> list[str]:
         # Walk only the folder that the prefix names, not the whole data set.
         start = self.root / prefix.rpartition("/")[0]
@@ -111,7 +105,9 @@ class LocalStorage:
     def _failure(self, key: str, error: OSError) -> StorageError:
         if isinstance(error, FileNotFoundError):
             return StorageError(f"{self.url}/{key} does not exist. Check the folder and the name.")
-        return StorageError(f"{self.url}/{key} cannot be read: {error.strerror}. Check its permissions and disk.")
+        return StorageError(
+            f"{self.url}/{key} cannot be read: {error.strerror}. Check its permissions and disk."
+        )
 
 
 def _stat(found: os.stat_result) -> ObjectStat:

@@ -53,9 +53,6 @@ class MemoryStorage:
     def write(self, key: str, data: bytes | bytearray) -> None:
         self.objects[check_key(key)] = bytes(data)
 
-    def remove(self, key: str) -> None:
-        self.objects.pop(check_key(key), None)
-
     def list(self, prefix: str = "") -> list[str]:
         return sorted(key for key in self.objects if key.startswith(prefix))
 
@@ -63,7 +60,9 @@ class MemoryStorage:
         try:
             return self.objects[check_key(key)]
         except KeyError:
-            raise StorageError(f"{self.url}/{key} does not exist. Check the name, or write it first.") from None
+            raise StorageError(
+                f"{self.url}/{key} does not exist. Check the name, or write it first."
+            ) from None
 
     def __repr__(self) -> str:
         return f"MemoryStorage({self.name!r})"

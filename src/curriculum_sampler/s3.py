@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from curriculum_sampler.errors import ArgumentError, StorageError
 from curriculum_sampler.extras import missing
 from curriculum_sampler.locations import StorageOptions
 from curriculum_sampler.retry import Budget, Retry
-from curriculum_sampler.s3_failure import REQUEST_ERRORS, Failure, classify, short_body
+from curriculum_sampler.s3_failure import REQUEST_ERRORS, Failure, classify, out_of_time, short_body
 from curriculum_sampler.storage import ObjectStat, check_key
 
 try:
@@ -113,34 +114,18 @@ class S3Storage:
 
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
         budget = self.retry.start()
-        received = 0
-        while received < len(buffer):
-            first, last = offset + received, offset + len(buffer) - 1
-            try:
-                answer = self._api.get_object(
-                    **self._names(key),
-                    Range=f"bytes={first}-{last}",
-                    **({} if etag is None else {"IfMatch": etag}),
-                )
-                self._check_range(key, answer, first, last)
-                before = received
-                for received in _pour(answer["Body"], buffer, received, budget):
-                    budget.progressed()
-                if received == len(buffer):
-                    return
-                failure = short_body(received - before, len(buffer) - before)
-            except REQUEST_ERRORS as error:
-                if isinstance(error, StorageError):
-                    raise
-                failure = classify(error)
-            if not failure.may_pass or budget.is_late or not budget.pause():
-                raise self._error(key, failure, budget, offset + received)
+        transfer = _Transfer(buffer, offset)
+        while transfer.missing:
+            failure = self._attempt(key, transfer, etag, budget)
+            if failure is None:
+                continue
+            if budget.is_late:
+                failure = out_of_time(transfer.received, len(buffer))
+            if not failure.may_pass or not budget.pause():
+                raise self._error(key, failure, budget, transfer.first)
 
     def write(self, key: str, data: bytes | bytearray) -> None:
         self._ask(key, lambda: self._api.put_object(**self._names(key), Body=data))
-
-    def remove(self, key: str) -> None:
-        self._ask(key, lambda: self._api.delete_object(**self._names(key)))
 
     def list(self, prefix: str = "") -> list[str]:
         root = f"{self.prefix}/" if self.prefix else ""
@@ -168,8 +153,6 @@ class S3Storage:
             try:
                 return request()
             except REQUEST_ERRORS as error:
-                if isinstance(error, StorageError):
-                    raise
                 failure = classify(error)
             if failure.is_absent:
                 if not bucket:
@@ -186,6 +169,20 @@ class S3Storage:
             f"{where}{at_offset}: {failure.what}{self._at()} "
             f"(attempt {budget.attempts}, {budget.elapsed:.1f} s). {failure.advice}"
         )
+
+    def _attempt(self, key: str, transfer: _Transfer, etag: str | None, budget: Budget) -> Failure | None:
+        """Ask once for what is missing; return why it did not all come."""
+        pinned = {} if etag is None else {"IfMatch": etag}
+        wanted = f"bytes={transfer.first}-{transfer.last}"
+        try:
+            answer = self._api.get_object(**self._names(key), Range=wanted, **pinned)
+            self._check_range(key, answer, transfer.first, transfer.last)
+            transfer.pour(answer["Body"], budget)
+        except StorageError:
+            raise
+        except REQUEST_ERRORS as error:
+            return classify(error)
+        return short_body(transfer.received, len(transfer.buffer)) if transfer.missing else None
 
     def _check_range(self, key: str, answer: Any, first: int, last: int) -> None:
         # Some servers answer a range with status 200; the length tells whether they honoured it.
@@ -215,7 +212,9 @@ class S3Storage:
         return f" at {endpoint}" if endpoint else ""
 
     def _endpoint(self) -> str | None:
-        found = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        found = (
+            self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        )
         if found:
             check_endpoint(found)
         return found
@@ -271,15 +270,35 @@ def check_endpoint(url: str) -> None:
         raise ArgumentError(f"endpoint_url={url!r} must be like https://host or http://host:port.")
 
 
-def _pour(body: Any, buffer: memoryview, received: int, budget: Budget) -> Any:
-    """Read a body into ``buffer`` from ``received`` on, yielding the count after each piece."""
-    with body as stream:
-        # ``read1`` returns what has arrived, so what came before a fault is kept and resumed from.
-        read = getattr(stream, "read1", stream.read)
-        while received < len(buffer) and not budget.is_late:
-            piece = read(min(PIECE_BYTES, len(buffer) - received))
-            if not piece:
-                return
-            buffer[received : received + len(piece)] = piece
-            received += len(piece)
-            yield received
+@dataclass(slots=True)
+class _Transfer:
+    """The part of an object that is being read, and how much of it has arrived."""
+
+    buffer: memoryview
+    offset: int
+    received: int = 0
+
+    @property
+    def missing(self) -> int:
+        return len(self.buffer) - self.received
+
+    @property
+    def first(self) -> int:
+        return self.offset + self.received
+
+    @property
+    def last(self) -> int:
+        return self.offset + len(self.buffer) - 1
+
+    def pour(self, body: Any, budget: Budget) -> None:
+        """Read a body until all has arrived, the body ends, or the deadline passes."""
+        with body as stream:
+            # ``read1`` returns what has arrived, so what came before a fault is kept and resumed from.
+            read = getattr(stream, "read1", stream.read)
+            while self.missing and not budget.is_late:
+                piece = read(min(PIECE_BYTES, self.missing))
+                if not piece:
+                    return
+                self.buffer[self.received : self.received + len(piece)] = piece
+                self.received += len(piece)
+                budget.progressed()

@@ -43,6 +43,15 @@ def short_body(received: int, expected: int) -> Failure:
     )
 
 
+def out_of_time(received: int, expected: int) -> Failure:
+    """A read that would go on, but whose deadline has passed."""
+    return Failure(
+        f"the deadline passed with {received} of {expected} bytes received",
+        "Raise deadline_seconds if the network is merely slow.",
+        False,
+    )
+
+
 def classify(error: Exception) -> Failure:
     """Turn what boto3 raised into a ``Failure``.
 
@@ -50,7 +59,9 @@ def classify(error: Exception) -> Failure:
     """
     if isinstance(error, boto.ClientError):
         return _answered(error)
-    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
+    if isinstance(
+        error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError
+    ):
         return Failure(
             "no usable credentials were found",
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose profile=..., "

@@ -59,10 +59,6 @@ class Storage(Protocol):
         """Publish an object whole: readers see the old one or the new one, never a part."""
         ...
 
-    def remove(self, key: str) -> None:
-        """Delete an object; one that is absent already is no error."""
-        ...
-
     def list(self, prefix: str = "") -> list[str]:
         """Return all keys that begin with ``prefix``, sorted."""
         ...

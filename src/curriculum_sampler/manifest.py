@@ -1,0 +1,189 @@
+"""One split of a data set, from one or more roots: what can be drawn, and where it lies."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from curriculum_sampler.errors import ArgumentError
+from curriculum_sampler.locations import Location, StorageOptions, open_storage
+from curriculum_sampler.manifest_file import MANIFEST, Bucket, ManifestFile, Shard
+from curriculum_sampler.storage import Storage, read_all
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedShard:
+    """A shard and where to read it: ``tars`` holds the tar, ``indexes`` the index beside the manifest."""
+
+    shard: Shard
+    tars: Storage
+    indexes: Storage
+
+    @property
+    def url(self) -> str:
+        """The tar's url, for messages."""
+        return f"{self.tars.url}/{self.shard.name}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The buckets of one split. Immutable, picklable, and small: no index is read before its shard is.
+
+    Attributes:
+        split: Name of the split.
+        buckets: Bucket name -> its shards in order. Sample ``i`` of a bucket is the ``i``-th over
+            those shards; that numbering is what a draw's ``index`` means.
+        difficulties: Bucket name -> (lowest, highest) difficulty, for the buckets that state it.
+    """
+
+    split: str
+    buckets: Mapping[str, tuple[PlacedShard, ...]]
+    difficulties: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def load(
+        cls,
+        locations: Location | Sequence[Location],
+        *,
+        split: str = "train",
+        **options: Unpack[StorageOptions],
+    ) -> Manifest:
+        """Read the manifest of a data set, or of several that are joined in the order given.
+
+        Buckets of the same name become one bucket: the samples of the first location come first.
+
+        Args:
+            locations: Folder, url or storage, or a list of these.
+            split: Which split to take; every location must have it.
+            **options: Options of ``s3://`` urls, such as ``endpoint_url=``; see ``StorageOptions``.
+
+        Raises:
+            ArgumentError: No location, or one without this split.
+            StorageError: A manifest cannot be read.
+            ShardError: A manifest is damaged or of a newer version.
+        """
+        several = isinstance(locations, Sequence) and not isinstance(locations, str)
+        listed: list[Location] = list(locations) if several else [locations]  # type: ignore[arg-type, list-item]
+        if not listed:
+            raise ArgumentError("The list of locations is empty. Give at least one folder or s3:// url.")
+        buckets: dict[str, tuple[PlacedShard, ...]] = {}
+        ranges: dict[str, list[tuple[float, float] | None]] = {}
+        for location in listed:
+            home = open_storage(location, **options)
+            file = read_manifest(home)
+            tars = home if file.source is None else open_storage(file.source, **options)
+            for name, bucket in _split(file, split, home).items():
+                placed = tuple(PlacedShard(shard, tars, home) for shard in bucket.shards)
+                buckets[name] = buckets.get(name, ()) + placed
+                ranges.setdefault(name, []).append(bucket.difficulty)
+        stated = {name: _hull(found) for name, found in sorted(ranges.items())}
+        known = {name: both for name, both in stated.items() if both is not None}
+        return cls(split, dict(sorted(buckets.items())), known)
+
+    @functools.cached_property
+    def bucket_sizes(self) -> dict[str, int]:
+        """Bucket name -> number of samples."""
+        return {name: int(ends[-1]) for name, ends in self._ends.items()}
+
+    @functools.cached_property
+    def bucket_fingerprints(self) -> dict[str, str]:
+        """Bucket name -> digest of its ordered content, wherever it is stored.
+
+        It covers the name, sample count and digest of every shard, and no url: a copy of a data set
+        has the same fingerprints.
+        """
+        return {
+            name: _digest(
+                [[placed.shard.name, placed.shard.samples, placed.shard.digest] for placed in shards]
+            )
+            for name, shards in self.buckets.items()
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all buckets: their names and fingerprints."""
+        return _digest(sorted(self.bucket_fingerprints.items()))
+
+    def run_sizes(self, target_bytes: int = 8 << 20) -> dict[str, int]:
+        """Return bucket name -> samples per run, so that a run is about ``target_bytes`` (at least 1).
+
+        It rests on the mean sample of the bucket, so equal data gives equal runs on every host.
+        """
+        if target_bytes < 1:
+            raise ArgumentError(f"target_bytes={target_bytes} must be at least 1.")
+        return {
+            name: max(
+                1, target_bytes * self.bucket_sizes[name] // sum(placed.shard.num_bytes for placed in shards)
+            )
+            for name, shards in self.buckets.items()
+        }
+
+    def locate(self, bucket: str, indices: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return, for sample numbers of a bucket, the shard's number in it and the position in that shard.
+
+        Raises:
+            ArgumentError: No such bucket, or a number outside ``[0, bucket_sizes[bucket])``.
+        """
+        if bucket not in self.buckets:
+            raise ArgumentError(
+                f"No bucket {bucket!r} in split {self.split!r}. There are: {', '.join(map(repr, self.buckets))}."
+            )
+        ends, wanted = self._ends[bucket], np.asarray(indices, dtype=np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= ends[-1])]
+        if outside.size:
+            raise ArgumentError(
+                f"Bucket {bucket!r} has {ends[-1]} samples, so index {outside.flat[0]} is outside "
+                f"[0, {ends[-1]}). Plan with this manifest's bucket_sizes."
+            )
+        shards = np.searchsorted(ends, wanted, side="right")
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        return shards, wanted - starts[shards]
+
+    @functools.cached_property
+    def _ends(self) -> dict[str, NDArray[np.int64]]:
+        return {
+            name: np.cumsum([placed.shard.samples for placed in shards], dtype=np.int64)
+            for name, shards in self.buckets.items()
+        }
+
+    def __len__(self) -> int:
+        return sum(self.bucket_sizes.values())
+
+    def __repr__(self) -> str:
+        return f"<Manifest split={self.split!r} {self.bucket_sizes} {self.fingerprint[:8]}>"
+
+
+def read_manifest(home: Storage) -> ManifestFile:
+    """Read ``manifest.json`` at a root."""
+    if not home.exists(MANIFEST):
+        raise ArgumentError(
+            f"There is no {MANIFEST} at {home.url}. Check the url; write_shards(...) makes one with new shards, "
+            "index_shards(...) for existing tars."
+        )
+    return ManifestFile.from_bytes(read_all(home, MANIFEST), f"{home.url}/{MANIFEST}")
+
+
+def _split(file: ManifestFile, split: str, home: Storage) -> Mapping[str, Bucket]:
+    try:
+        return file.splits[split]
+    except KeyError:
+        have = ", ".join(map(repr, file.splits)) or "none"
+        raise ArgumentError(f"{home.url} has no split {split!r}. It has: {have}.") from None
+
+
+def _hull(found: list[tuple[float, float] | None]) -> tuple[float, float] | None:
+    known = [both for both in found if both is not None]
+    if len(known) < len(found):
+        return None
+    return min(low for low, _ in known), max(high for _, high in known)
+
+
+def _digest(told: object) -> str:
+    return hashlib.blake2b(json.dumps(told, separators=(",", ":")).encode(), digest_size=16).hexdigest()

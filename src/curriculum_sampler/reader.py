@@ -1,0 +1,137 @@
+"""From sample numbers to verified bytes: the index, few ranged reads, the checksum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from curriculum_sampler.checksum import checksum
+from curriculum_sampler.errors import ShardError
+from curriculum_sampler.grouping import split_name
+from curriculum_sampler.index import INDEX_SUFFIX, ShardIndex
+from curriculum_sampler.manifest import Manifest, PlacedShard
+from curriculum_sampler.manifest_file import index_digest
+from curriculum_sampler.ranges import coalesce
+from curriculum_sampler.storage import read_all
+from curriculum_sampler.tar import walk
+
+# Fetching a small hole costs less than another request; a longer read gains nothing more.
+GAP_BYTES = 128 << 10
+MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShard:
+    """A shard whose index has been read and compared with the manifest and the tar."""
+
+    placed: PlacedShard
+    index: ShardIndex
+    etag: str
+
+
+class SampleReader:
+    """Reads the bytes of samples of a manifest. Picklable; what it has opened stays behind.
+
+    A shard is opened when one of its samples is first asked for, once per process; a bucket that is
+    never drawn is never opened. From then on its ETag is pinned, so a tar that is replaced during a
+    run is an error.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._open: dict[tuple[str, int], OpenShard] = {}
+
+    def read(self, bucket: str, indices: ArrayLike) -> list[memoryview]:
+        """Return the tar blocks of samples, in the order asked for.
+
+        Each is verified against its checksum. A sample that fails is fetched once more alone, since
+        damage on the way is more likely than damage at rest.
+
+        Raises:
+            ArgumentError: No such bucket or sample.
+            StorageError: The bytes cannot be had.
+            ShardError: The shard or the sample is not what the manifest promises.
+        """
+        shards, positions = self.manifest.locate(bucket, indices)
+        found: list[memoryview] = [memoryview(b"")] * len(positions)
+        for number in np.unique(shards).tolist():
+            shard = self._opened(bucket, number)
+            (wanted,) = np.nonzero(shards == number)
+            for at, data in zip(wanted.tolist(), _read(shard, positions[wanted]), strict=True):
+                found[at] = data
+        return found
+
+    def _opened(self, bucket: str, number: int) -> OpenShard:
+        known = self._open.get((bucket, number))
+        if known is None:
+            known = self._open[bucket, number] = open_shard(self.manifest.buckets[bucket][number])
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+
+def open_shard(placed: PlacedShard) -> OpenShard:
+    """Read a shard's index, and raise ``ShardError`` unless manifest, index and tar agree."""
+    shard = placed.shard
+    data = read_all(placed.indexes, shard.name + INDEX_SUFFIX)
+    where = f"{placed.indexes.url}/{shard.name}{INDEX_SUFFIX}"
+    told = index_digest(data)
+    if told != shard.digest:
+        raise ShardError(
+            f"{where} is not the index that the manifest names (digest {told}, expected {shard.digest}). "
+            "The data set was changed in part: copy it again whole, or index it again."
+        )
+    try:
+        index = ShardIndex.from_bytes(data)
+    except ShardError as error:
+        raise ShardError(f"{where}: {error}") from None
+    stat = placed.tars.stat(shard.name)
+    if not index.tar_bytes == shard.num_bytes == stat.num_bytes or len(index) != shard.samples:
+        raise ShardError(
+            f"{placed.url} has {stat.num_bytes} bytes, but was indexed with {index.tar_bytes} bytes and "
+            f"{len(index)} samples (manifest: {shard.num_bytes} and {shard.samples}). It was cut or replaced: "
+            "copy it again, or index it again."
+        )
+    return OpenShard(placed, index, stat.etag)
+
+
+def _read(shard: OpenShard, positions: NDArray[np.int64]) -> list[memoryview]:
+    starts = shard.index.starts[positions].astype(np.int64)
+    stops = starts + shard.index.lengths[positions].astype(np.int64)
+    expected = shard.index.checksums[positions].tolist()
+    found: list[memoryview] = [memoryview(b"")] * len(positions)
+    for first, last, members in coalesce(starts, stops, gap_bytes=GAP_BYTES, most_bytes=MOST_BYTES):
+        data = _fetch(shard, first, last)
+        for at in members.tolist():
+            start, stop = int(starts[at]), int(stops[at])
+            sample = data[start - first : stop - first]
+            if checksum(sample) != expected[at]:
+                sample = _fetch(shard, start, stop)
+                if checksum(sample) != expected[at]:
+                    raise _damaged(shard, start, sample, expected[at])
+            found[at] = sample
+    return found
+
+
+def _fetch(shard: OpenShard, start: int, stop: int) -> memoryview:
+    # Not zeroed first: every byte is received or the read raises.
+    buffer = np.empty(stop - start, np.uint8).data
+    shard.placed.tars.read_into(shard.placed.shard.name, buffer, start, shard.etag)
+    return buffer.toreadonly()
+
+
+def _damaged(shard: OpenShard, start: int, sample: memoryview, expected: int) -> ShardError:
+    try:
+        name = next(walk(lambda at, count: sample[at : at + count], 0, len(sample))).name
+        parts = split_name(name)
+        key = f"sample {parts[0]!r}" if parts else "a sample"
+    except (ShardError, StopIteration):
+        key = "a sample whose header is unreadable"
+    return ShardError(
+        f"{shard.placed.url}: {key} at offset {start} is damaged: XXH3-64 {checksum(sample):016x}, expected "
+        f"{expected:016x}, twice in a row. Copy the shard again, or write it again."
+    )
