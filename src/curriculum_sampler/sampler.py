@@ -20,6 +20,7 @@ STATE_FORMAT = 1
 _STATE_KEYS = {"format", "order_version", "seed", "draws", "log", "plan", "data", "fingerprint"}
 
 # Draws are made in vectorised blocks of about this many and sliced into batches.
+_FIRST_BLOCK_DRAWS = 1 << 10
 _BLOCK_DRAWS = 1 << 15
 
 
@@ -50,6 +51,10 @@ class MixtureSampler:
     """
 
     drop_last = False
+    plan: Plan
+    _order: Order
+    _block: Draws
+    _block_start: int
 
     def __init__(
         self,
@@ -76,11 +81,12 @@ class MixtureSampler:
                 f"grad_accumulation={self.grad_accumulation} = {parts} micro-batches. "
                 f"Choose a multiple of {parts}, for example {-(-plan.batch_size // parts) * parts}."
             )
+        self.batch_size = plan.batch_size // parts
+        """Draws in one batch of this rank."""
         self._given = plan
         self._data = dict(data_fingerprints or {})
         self._members: Members | None = None
         self._delivered = 0  # micro-batches
-        self._block_start = self._block_stop = 0
         self._follow(plan)
 
     @classmethod
@@ -158,11 +164,6 @@ class MixtureSampler:
         return sampler
 
     @property
-    def batch_size(self) -> int:
-        """Draws in one batch of this rank."""
-        return self.plan.batch_size // (self.world_size * self.grad_accumulation)
-
-    @property
     def step(self) -> int:
         """Optimiser steps whose batches have all been delivered."""
         return self._delivered // self.grad_accumulation
@@ -184,22 +185,33 @@ class MixtureSampler:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield this rank's batches from the position on: ``Draws``, or lists of indices of a map-style dataset."""
-        while len(self):
+        while self._delivered < self.plan.total_steps * self.grad_accumulation:
             batch = self._batch(self._delivered)
             self._delivered += 1
             yield batch if self._members is None else batch.indices.tolist()
 
+    def seek(self, num_batches: int) -> None:
+        """Continue as if this rank had delivered ``num_batches``; iterators already made follow."""
+        self._delivered = _whole("num_batches", num_batches, least=0)
+
     def _batch(self, number: int) -> Draws:
         step, part = divmod(number, self.grad_accumulation)
+        first = step * self.plan.batch_size - self._block_start
+        if not 0 <= first < len(self._block):
+            self._make_block(step)
+            first = 0
+        first += (part * self.world_size + self.rank) * self.batch_size
+        return self._block[first : first + self.batch_size]
+
+    def _make_block(self, step: int) -> None:
+        """Make the draws of ``step`` and some after it: few at first, so that the first batch comes at once."""
         size = self.plan.batch_size
-        if not self._block_start <= step * size < self._block_stop:
-            steps = max(1, max(_BLOCK_DRAWS, self.plan.window) // size)
-            start, stop = step * size, min((step + steps) * size, self.plan.total_draws)
-            self._block = self._located(self._order.draws(start, stop))
-            self._block_start, self._block_stop = start, stop
-        mine = self.batch_size
-        first = step * size - self._block_start + (part * self.world_size + self.rank) * mine
-        return self._block[first : first + mine]
+        follows = len(self._block) > 0 and step * size == self._block_start + len(self._block)
+        wanted = min(_BLOCK_DRAWS, 8 * len(self._block)) if follows else _FIRST_BLOCK_DRAWS
+        num_steps = max(1, max(wanted, self.plan.window) // size)
+        stop = min((step + num_steps) * size, self.plan.total_draws)
+        self._block_start = step * size
+        self._block = self._located(self._order.draws(self._block_start, stop))
 
     def _located(self, draws: Draws) -> Draws:
         """Turn positions within buckets into dataset indices, where there is such a dataset."""
@@ -214,7 +226,7 @@ class MixtureSampler:
     def _follow(self, plan: Plan) -> None:
         self.plan = plan
         self._order = Order(plan, self.seed)
-        self._block_start = self._block_stop = 0
+        self._block_start, self._block = 0, Draws.of([])
 
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
         """Return the state as JSON types, a fresh object each time; its size grows with the log alone.

@@ -1,0 +1,204 @@
+"""The thing in a training loop: batches of samples, and a state that counts what the loop received."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .draws import Draws
+from .errors import ArgumentError, CurriculumError, MissingExtraError, StateMismatchError
+from .keys import derive
+from .plan import Plan, Position
+from .sampler import MixtureSampler
+from .schedule import StageSchedule
+
+try:
+    import torch
+    import torch.distributed as distributed
+    from torch.utils.data import DataLoader
+except ImportError as error:
+    raise MissingExtraError(
+        'CurriculumLoader needs torch: pip install "curriculum-sampler[torch]"'
+    ) from error
+
+if TYPE_CHECKING:
+    from .dataset import CurriculumDataset
+
+
+class CurriculumLoader:
+    """Batches of decoded samples in the order of a ``MixtureSampler``, by torch ``DataLoader`` workers.
+
+    Iterating continues from the position and ends when the curriculum does; ``len`` is the batches left. After each
+    batch ``step``, ``stage``, ``lr`` and ``mixture`` speak of that batch.
+
+    Args:
+        dataset: A ``CurriculumDataset``, or a dataset of your own with a ``manifest`` and ``__getitems__(draws)``.
+        schedule: The curriculum; default ``dataset.schedule``.
+        batch_size: The global batch: samples of one optimiser step over all ranks and accumulations.
+        seed: The one integer that all randomness is derived from.
+        num_workers: Loader processes of this rank; 0 reads in the training process. No number changes the order.
+        grad_accumulation: Micro-batches per optimiser step; each iteration yields one.
+        rank, world_size: Default: what ``torch.distributed`` says when it is initialised, else 0 and 1.
+        collate: Turns a list of samples into a batch. Default: torch's.
+        plan_options: Options of ``StageSchedule.plan``: ``window``, ``run_sizes`` (default: the manifest's, about 8 MiB
+            a run), ``block_runs``, ``max_passes``.
+        loader_options: Further options of ``DataLoader``: ``pin_memory``, ``prefetch_factor``,
+            ``multiprocessing_context``, ``timeout``.
+
+    Raises:
+        ArgumentError: No schedule, a bucket that the data lacks, or a batch that does not divide.
+    """
+
+    def __init__(
+        self,
+        dataset: CurriculumDataset,
+        schedule: StageSchedule | None = None,
+        *,
+        batch_size: int,
+        seed: int,
+        num_workers: int = 0,
+        grad_accumulation: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
+        plan_options: Mapping[str, Any] | None = None,
+        **loader_options: Any,
+    ) -> None:
+        schedule = schedule if schedule is not None else dataset.schedule
+        if schedule is None:
+            raise ArgumentError(
+                "The loader has no schedule: none was given and the dataset carries none. Pass a StageSchedule."
+            )
+        rank, world_size = _ranks(rank, world_size)
+        manifest = dataset.manifest
+        options = {"run_sizes": manifest.run_sizes(), **(plan_options or {})}
+        self.dataset = dataset
+        self.sampler = MixtureSampler(
+            schedule.plan(manifest.bucket_sizes, batch_size, **options),
+            seed,
+            rank,
+            world_size,
+            grad_accumulation,
+            data_fingerprints=manifest.bucket_fingerprints,
+        )
+        # In micro-batches returned to the caller; workers are asked for more ahead of it.
+        self._delivered = self._resumed_at = 0
+        self._iteration: object = None
+        # A generator of its own: DataLoader would otherwise take a number from torch's global one.
+        self._generator = torch.Generator()
+        self._batches = DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            collate_fn=collate,
+            generator=self._generator,
+            **({"persistent_workers": num_workers > 0} | loader_options),
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """The resolved schedule, run-time changes included."""
+        return self.sampler.plan
+
+    @property
+    def step(self) -> int:
+        """Global step (from 0) of the batch last returned; before the first, the step it will belong to."""
+        return max(self._delivered - 1, self._resumed_at) // self.sampler.grad_accumulation
+
+    @property
+    def steps_done(self) -> int:
+        """Optimiser steps whose batches were all returned: what a checkpoint taken after the update names."""
+        return self._delivered // self.sampler.grad_accumulation
+
+    @property
+    def position(self) -> Position:
+        """Stage, mixture and learning rate of ``step``; after the last batch, still those of the last step."""
+        return self.plan.at(min(self.step, self.plan.total_steps - 1))
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that ``step`` belongs to."""
+        return self.position.stage
+
+    @property
+    def lr(self) -> float | None:
+        """Learning rate of ``step``, a function of the step alone and so right after any resume."""
+        return self.position.lr
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        """Target mixture of ``step``."""
+        return self.position.mixture
+
+    @property
+    def global_draws(self) -> Draws:
+        """The global batch of ``step``, over all ranks and accumulations."""
+        return self.sampler.draws(min(self.step, self.plan.total_steps - 1))
+
+    def __len__(self) -> int:
+        """Return the number of batches left for this rank."""
+        return self.plan.total_steps * self.sampler.grad_accumulation - self._delivered
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield collated batches from the position on.
+
+        One iteration is valid at a time: making another, or loading a state, ends the one before with an error.
+
+        Raises:
+            CurriculumError: Ranks disagree about plan, seed or position.
+        """
+        self._check_ranks_agree()
+        self._generator.manual_seed(derive(self.sampler.seed, "workers") >> 1)
+        # Batches that an abandoned iteration had fetched ahead were never delivered: they are asked for again.
+        self.sampler.seek(self._delivered)
+        current = self._iteration = object()
+        for batch in self._batches:
+            if self._iteration is not current:
+                raise CurriculumError(
+                    "This iteration is over: a state was loaded or another iteration began. Call iter(loader) again."
+                )
+            self._delivered += 1
+            yield batch
+        if len(self):
+            raise CurriculumError(
+                f"The batches ended {len(self)} before the curriculum did. Please report this: it must not happen."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON types: the steps whose batches were all returned to the caller."""
+        return self.sampler.state_dict(step=self.steps_done)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state`` was taken: the next ``iter()`` begins there. See ``MixtureSampler``.
+
+        Raises:
+            StateMismatchError: The state cannot be honoured; nothing was changed.
+        """
+        self.sampler.load_state_dict(state)
+        self._delivered = self._resumed_at = self.sampler.step * self.sampler.grad_accumulation
+        self._iteration = None
+
+    def advance(self, reason: str) -> int:
+        """End the stage in progress early; return the first step of the next. See ``MixtureSampler.advance``.
+
+        The change holds after the batches that workers have already been asked for.
+        """
+        return self.sampler.advance(reason)
+
+    def _check_ranks_agree(self) -> None:
+        if self.sampler.world_size == 1 or not (distributed.is_available() and distributed.is_initialized()):
+            return
+        mine = (self.sampler.fingerprint, self._delivered)
+        every: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(every, mine)
+        if any(other != mine for other in every):
+            raise StateMismatchError(
+                f"Ranks disagree about (fingerprint, batches delivered): {every}. Give every rank the same schedule, data, "
+                "seed, state and changes."
+            )
+
+
+def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    if rank is None and world_size is None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return rank or 0, 1 if world_size is None else world_size
