@@ -60,7 +60,13 @@ def write_bucketed_shards(
             level: rendered_bucket(split, level, count, seed=seed, height=height, width=width)
             for level, count in levels.items()
         }
-        cs.write_shards(destination, buckets, split=split, samples_per_shard=samples_per_shard)
+        cs.write_shards(
+            destination,
+            buckets,
+            split=split,
+            samples_per_shard=samples_per_shard,
+            difficulties={level: LEVELS[level] for level in levels},
+        )
 
 
 def rendered_bucket(
