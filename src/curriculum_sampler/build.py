@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
-from curriculum_sampler.encode import encode
-from curriculum_sampler.errors import ArgumentError
-from curriculum_sampler.index import INDEX_SUFFIX
-from curriculum_sampler.locations import Location, StorageOptions, open_storage
-from curriculum_sampler.manifest import Manifest
-from curriculum_sampler.manifest_file import Bucket, Shard, check_name, index_digest
-from curriculum_sampler.publishing import make_room, publish
-from curriculum_sampler.storage import Storage
-from curriculum_sampler.tar_writer import TarBuilder, pack
+from .encode import encode
+from .errors import ArgumentError
+from .index import INDEX_SUFFIX
+from .locations import Location, StorageOptions, open_storage
+from .manifest import Manifest
+from .manifest_file import Bucket, Shard, check_name, index_digest
+from .publishing import make_room, publish
+from .storage import Storage
+from .tar_writer import TarBuilder, pack
 
 
 def write_shards(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curriculum_sampler.extras import missing
+from .extras import missing
 
 try:
     import xxhash

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from curriculum_sampler.decode import Decoder, SampleDecoder
-from curriculum_sampler.draws import Draw, Draws
-from curriculum_sampler.errors import ArgumentError, ShardError
-from curriculum_sampler.grouping import split_name
-from curriculum_sampler.keys import sample_rng
-from curriculum_sampler.manifest import Manifest
-from curriculum_sampler.reader import SampleReader
-from curriculum_sampler.sequential import SequentialSamples
-from curriculum_sampler.tar import walk
+from .decode import Decoder, SampleDecoder
+from .draws import Draw, Draws
+from .errors import ArgumentError, ShardError
+from .grouping import split_name
+from .keys import sample_rng
+from .manifest import Manifest
+from .reader import SampleReader
+from .sequential import SequentialSamples
+from .tar import walk
 
 Sample = dict[str, Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curriculum_sampler.errors import ShardError
-from curriculum_sampler.extras import missing
+from .errors import ShardError
+from .extras import missing
 
 try:
     import safetensors.numpy

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from curriculum_sampler.errors import ArgumentError
-from curriculum_sampler.extras import missing
+from .errors import ArgumentError
+from .extras import missing
 
 try:
     import safetensors.numpy

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from curriculum_sampler.errors import ShardError
-from curriculum_sampler.tar import Member
+from .errors import ShardError
+from .tar import Member
 
 
 @dataclass(frozen=True, slots=True)

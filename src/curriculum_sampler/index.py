@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curriculum_sampler.checksum import checksum
-from curriculum_sampler.errors import ShardError
-from curriculum_sampler.tar import BLOCK
+from .checksum import checksum
+from .errors import ShardError
+from .tar import BLOCK
 
 # Other tools keep their own indexes as ``.idx`` and ``.tar.idx`` beside the same tars.
 INDEX_SUFFIX = ".curriculum.idx"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Unpack
 
-from curriculum_sampler.checksum import checksum
-from curriculum_sampler.errors import ArgumentError, ShardError
-from curriculum_sampler.grouping import group
-from curriculum_sampler.index import INDEX_SUFFIX, ShardIndex
-from curriculum_sampler.locations import Location, StorageOptions, open_storage
-from curriculum_sampler.manifest import Manifest
-from curriculum_sampler.manifest_file import Bucket, Shard, index_digest
-from curriculum_sampler.publishing import make_room, publish
-from curriculum_sampler.sliding import SlidingWindow
-from curriculum_sampler.storage import Storage
-from curriculum_sampler.tar import scan
+from .checksum import checksum
+from .errors import ArgumentError, ShardError
+from .grouping import group
+from .index import INDEX_SUFFIX, ShardIndex
+from .locations import Location, StorageOptions, open_storage
+from .manifest import Manifest
+from .manifest_file import Bucket, Shard, index_digest
+from .publishing import make_room, publish
+from .sliding import SlidingWindow
+from .storage import Storage
+from .tar import scan
 
 
 def index_shards(

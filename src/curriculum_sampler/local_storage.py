@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from curriculum_sampler.errors import StorageError
-from curriculum_sampler.storage import ObjectStat, check_key
+from .errors import StorageError
+from .storage import ObjectStat, check_key
 
 # Half-written files carry this prefix, so that a listing never offers one.
 UNFINISHED = ".unfinished-"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from curriculum_sampler.errors import ArgumentError
-from curriculum_sampler.local_storage import LocalStorage
-from curriculum_sampler.memory_storage import MemoryStorage
-from curriculum_sampler.storage import Storage
+from .errors import ArgumentError
+from .local_storage import LocalStorage
+from .memory_storage import MemoryStorage
+from .storage import Storage
 
 # A folder path, a url, or a storage that was made already.
 Location = str | os.PathLike[str] | Storage
@@ -71,7 +71,7 @@ def open_storage(location: Location, **options: Unpack[StorageOptions]) -> Stora
         return _MEMORIES.setdefault(rest.rstrip("/"), MemoryStorage(rest.rstrip("/")))
     if scheme == "s3":
         # Optional extra: boto3 is loaded only by those who read from S3.
-        from curriculum_sampler.s3 import S3Storage  # noqa: PLC0415
+        from .s3 import S3Storage  # noqa: PLC0415
 
         return S3Storage.from_url(text, **options)
     raise ArgumentError(

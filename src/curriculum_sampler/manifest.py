@@ -12,10 +12,10 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from curriculum_sampler.errors import ArgumentError
-from curriculum_sampler.locations import Location, StorageOptions, open_storage
-from curriculum_sampler.manifest_file import MANIFEST, Bucket, ManifestFile, Shard
-from curriculum_sampler.storage import Storage, read_all
+from .errors import ArgumentError
+from .locations import Location, StorageOptions, open_storage
+from .manifest_file import MANIFEST, Bucket, ManifestFile, Shard
+from .storage import Storage, read_all
 
 
 @dataclass(frozen=True, slots=True)

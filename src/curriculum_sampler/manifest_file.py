@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from curriculum_sampler.errors import ArgumentError, ShardError
-from curriculum_sampler.storage import check_key
+from .errors import ArgumentError, ShardError
+from .storage import check_key
 
 MANIFEST = "manifest.json"
 

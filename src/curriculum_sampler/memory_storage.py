@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from curriculum_sampler.errors import StorageError
-from curriculum_sampler.storage import ObjectStat, check_key
+from .errors import StorageError
+from .storage import ObjectStat, check_key
 
 
 class MemoryStorage:

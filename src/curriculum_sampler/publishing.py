@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from curriculum_sampler.errors import ArgumentError
-from curriculum_sampler.manifest import read_manifest
-from curriculum_sampler.manifest_file import MANIFEST, Bucket, ManifestFile, check_name
-from curriculum_sampler.storage import Storage
+from .errors import ArgumentError
+from .manifest import read_manifest
+from .manifest_file import MANIFEST, Bucket, ManifestFile, check_name
+from .storage import Storage
 
 
 def make_room(home: Storage, split: str, *, overwrite: bool, source: str | None = None) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from curriculum_sampler.checksum import checksum
-from curriculum_sampler.errors import ShardError
-from curriculum_sampler.grouping import split_name
-from curriculum_sampler.index import INDEX_SUFFIX, ShardIndex
-from curriculum_sampler.manifest import Manifest, PlacedShard
-from curriculum_sampler.manifest_file import index_digest
-from curriculum_sampler.ranges import coalesce
-from curriculum_sampler.storage import read_all
-from curriculum_sampler.tar import walk
+from .checksum import checksum
+from .errors import ShardError
+from .grouping import split_name
+from .index import INDEX_SUFFIX, ShardIndex
+from .manifest import Manifest, PlacedShard
+from .manifest_file import index_digest
+from .ranges import coalesce
+from .storage import read_all
+from .tar import walk
 
 # Fetching a small hole costs less than another request; a longer read gains nothing more.
 GAP_BYTES = 128 << 10

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import urlsplit
 
-from curriculum_sampler.errors import ArgumentError, StorageError
-from curriculum_sampler.extras import missing
-from curriculum_sampler.locations import StorageOptions
-from curriculum_sampler.retry import Budget, Retry
-from curriculum_sampler.s3_failure import REQUEST_ERRORS, Failure, classify, out_of_time, short_body
-from curriculum_sampler.storage import ObjectStat, check_key
+from .errors import ArgumentError, StorageError
+from .extras import missing
+from .locations import StorageOptions
+from .retry import Budget, Retry
+from .s3_failure import REQUEST_ERRORS, Failure, classify, out_of_time, short_body
+from .storage import ObjectStat, check_key
 
 try:
     import boto3

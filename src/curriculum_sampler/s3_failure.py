@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from curriculum_sampler.extras import missing
+from .extras import missing
 
 try:
     from botocore import exceptions as boto
@@ -89,8 +89,6 @@ def _answered(error: boto.ClientError) -> Failure:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     what = f"the server answered {status} {code}" if code != str(status) else f"the server answered {status}"
-    if status in _PASSING_STATUSES or code in _PASSING_CODES:
-        return Failure(what, "The server is overloaded or failing: try later or with fewer workers.", True)
     if code == "NoSuchBucket":
         advice = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
         return Failure(what, advice, False)
@@ -106,4 +104,6 @@ def _answered(error: boto.ClientError) -> Failure:
     if status == 416:
         advice = "The object is shorter than its index says: upload or write it again."
         return Failure(what, advice, False)
+    if status in _PASSING_STATUSES or code in _PASSING_CODES:
+        return Failure(what, "The server is overloaded or failing: try later or with fewer workers.", True)
     return Failure(what, "Check the S3 url, the region and the storage options.", False)

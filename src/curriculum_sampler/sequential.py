@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from curriculum_sampler.draws import Draws
-from curriculum_sampler.errors import ArgumentError
+from .draws import Draws
+from .errors import ArgumentError
 
 # Samples read together while iterating: enough for few requests, little enough to hold.
 _CHUNK = 64

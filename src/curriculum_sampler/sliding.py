@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curriculum_sampler.storage import ObjectStat, Storage
+from .storage import ObjectStat, Storage
 
 
 class SlidingWindow:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from curriculum_sampler.errors import ArgumentError
+from .errors import ArgumentError
 
 
 @dataclass(frozen=True, slots=True)

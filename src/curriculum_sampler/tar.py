@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from curriculum_sampler.errors import ShardError
+from .errors import ShardError
 
 BLOCK = 512
 Bytes = bytes | bytearray | memoryview
@@ -161,10 +161,10 @@ def _verify(header: bytes, offset: int) -> None:
 def _number(field: bytes, offset: int) -> int:
     if field[0] == 0x80:  # GNU: big-endian binary, for what octal digits cannot hold
         return int.from_bytes(field[1:], "big")
-    try:
-        return int(field.strip(b"\0 ") or b"0", 8)
-    except ValueError:
-        raise ShardError(f"the header at byte {offset} holds no valid size. Write it again.") from None
+    digits = field.strip(b"\0 ") or b"0"
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+        raise ShardError(f"the header at byte {offset} holds no valid size. Write it again.")
+    return int(digits, 8)
 
 
 def _text(field: bytes) -> str:

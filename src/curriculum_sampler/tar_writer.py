@@ -5,9 +5,9 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Mapping
 
-from curriculum_sampler.checksum import checksum
-from curriculum_sampler.index import ShardIndex
-from curriculum_sampler.tar import BLOCK
+from .checksum import checksum
+from .index import ShardIndex
+from .tar import BLOCK
 
 _END = bytes(2 * BLOCK)
 

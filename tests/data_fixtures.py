@@ -1,0 +1,124 @@
+"""What the tests of the data half share: storages, tars made by others, and samples."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from .s3_server import FaultProxy, fault_proxy, moto_server
+
+from curriculum_sampler.local_storage import LocalStorage
+from curriculum_sampler.memory_storage import MemoryStorage
+from curriculum_sampler.retry import Retry
+from curriculum_sampler.s3 import S3Storage
+from curriculum_sampler.storage import ObjectStat, Storage
+
+_NUMBERS = itertools.count()
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self, tick: float = 0.0) -> None:
+        self.now = 0.0
+        self.tick = tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class WatchedStorage(MemoryStorage):
+    """A storage that remembers which keys were touched and which ranges were read."""
+
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        super().__init__("watched", objects)
+        self.touched: list[str] = []
+        self.reads: list[tuple[str, int, int]] = []
+
+    def stat(self, key: str) -> ObjectStat:
+        self.touched.append(key)
+        return super().stat(key)
+
+    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
+        self.touched.append(key)
+        self.reads.append((key, offset, len(buffer)))
+        super().read_into(key, buffer, offset, etag)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 store in this process, with credentials for it and no other AWS configuration."""
+    with pytest.MonkeyPatch.context() as patch, moto_server() as url:
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test-key-id")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        yield url
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str) -> str:
+    """A fresh, empty bucket."""
+    name = f"data-{next(_NUMBERS)}"
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    client.create_bucket(Bucket=name)
+    client.close()
+    return name
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[FaultProxy]:
+    """A proxy before the store, without faults yet."""
+    with fault_proxy(s3_endpoint) as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "local", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Any) -> Storage:
+    """Each kind of storage in turn, empty."""
+    if request.param == "memory":
+        return MemoryStorage("test")
+    if request.param == "local":
+        return LocalStorage(tmp_path / "root")
+    endpoint = request.getfixturevalue("s3_endpoint")
+    return S3Storage(request.getfixturevalue("s3_bucket"), "some/prefix", endpoint_url=endpoint)
+
+
+def patient(clock: Clock, **budget: Any) -> Retry:
+    """A retry budget that waits on ``clock``."""
+    return Retry(clock=clock, sleep=clock.sleep, jitter=lambda: 0.5, **budget)
+
+
+def tar_bytes(members: Mapping[str, bytes], format: int = tarfile.GNU_FORMAT) -> bytes:
+    """A tar by the standard library; names that end in a slash become directories."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=format) as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name.rstrip("/"))
+            if name.endswith("/"):
+                info.type = tarfile.DIRTYPE
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def labelled(count: int, first: int = 0, size: int = 40) -> list[dict[str, Any]]:
+    """Small samples that say who they are."""
+    return [
+        {"__key__": f"{number:05}", "cls": number, "npy": np.full(size, number, np.uint8)}
+        for number in range(first, first + count)
+    ]

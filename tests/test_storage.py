@@ -1,0 +1,136 @@
+"""Every storage keeps the same promises."""
+
+from __future__ import annotations
+
+import pickle
+import resource
+from pathlib import Path
+
+import pytest
+from .data_fixtures import s3_bucket, s3_endpoint, storage  # noqa: F401
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curriculum_sampler.errors import ArgumentError, StorageError
+from curriculum_sampler.local_storage import LocalStorage
+from curriculum_sampler.locations import open_storage
+from curriculum_sampler.memory_storage import MemoryStorage
+from curriculum_sampler.storage import Storage, read_all
+
+CONTENT = bytes(range(256)) * 3
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(start=st.integers(0, len(CONTENT)), count=st.integers(0, len(CONTENT)))
+def test_any_range_reads_as_it_was_written(storage: Storage, start: int, count: int) -> None:
+    if not storage.exists("a/b.bin"):
+        storage.write("a/b.bin", CONTENT)
+    expected = CONTENT[start : start + count]
+    buffer = bytearray(len(expected))
+    storage.read_into("a/b.bin", memoryview(buffer), start)
+    assert bytes(buffer) == expected
+
+
+def test_a_storage_tells_what_it_holds(storage: Storage) -> None:
+    assert storage.list() == []
+    for key in ("b.txt", "a/2.txt", "a/10.txt", "ab/1.txt"):
+        storage.write(key, key.encode())
+    assert storage.list() == ["a/10.txt", "a/2.txt", "ab/1.txt", "b.txt"]
+    assert storage.list("a/") == ["a/10.txt", "a/2.txt"]
+    assert storage.list("a") == ["a/10.txt", "a/2.txt", "ab/1.txt"]
+    assert storage.list("c/") == []
+    assert storage.exists("b.txt")
+    assert not storage.exists("a")
+    assert not storage.exists("c.txt")
+    assert storage.stat("b.txt").num_bytes == 5
+    assert read_all(storage, "a/2.txt") == b"a/2.txt"
+    assert isinstance(storage, Storage)
+
+
+def test_writing_again_replaces_the_whole_object_and_its_etag(storage: Storage) -> None:
+    storage.write("a.bin", b"first version")
+    before = storage.stat("a.bin")
+    storage.write("a.bin", b"other")
+    assert storage.stat("a.bin").etag != before.etag
+    assert read_all(storage, "a.bin") == b"other"
+    with pytest.raises(StorageError, match=r"a\.bin.*replaced while it was being read"):
+        storage.read_into("a.bin", memoryview(bytearray(2)), 0, before.etag)
+
+
+def test_what_is_absent_is_an_error_that_names_the_url(storage: Storage) -> None:
+    for ask in (storage.stat, lambda key: storage.read_into(key, memoryview(bytearray(1)))):
+        with pytest.raises(StorageError) as caught:
+            ask("no/such.tar")
+        assert f"{storage.url}/no/such.tar" in str(caught.value)
+
+
+@pytest.mark.parametrize(("offset", "count"), [(0, 11), (8, 4), (10, 1), (50, 1)])
+def test_a_read_beyond_the_end_is_an_error(storage: Storage, offset: int, count: int) -> None:
+    storage.write("a.bin", b"0123456789")
+    with pytest.raises(StorageError, match=r"a\.bin.*(shorter than its index|ends before)"):
+        storage.read_into("a.bin", memoryview(bytearray(count)), offset)
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../b", "..", "a//b", "a/./b", "a/", "C:/x", "a\\b"])
+def test_a_key_never_leaves_the_root(storage: Storage, key: str) -> None:
+    with pytest.raises(ArgumentError, match="relative path"):
+        storage.write(key, b"x")
+    with pytest.raises(ArgumentError, match="relative path"):
+        storage.read_into(key, memoryview(bytearray(1)))
+
+
+def test_a_copy_that_was_pickled_reads_the_same(storage: Storage) -> None:
+    storage.write("a.bin", b"hello")
+    copy = pickle.loads(pickle.dumps(storage))
+    assert copy.url == storage.url
+    assert read_all(copy, "a.bin") == b"hello"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    place = LocalStorage(tmp_path)
+    place.write("a.bin", b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"a\.bin could not be written.*untouched"):
+            place.write("a.bin", bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_all(place, "a.bin") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_an_unfinished_file_is_never_listed(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished-0123").write_bytes(b"half")
+    assert LocalStorage(tmp_path).list() == []
+
+
+def test_a_url_opens_the_storage_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_storage("data") == open_storage(tmp_path / "data") == open_storage(f"file://{tmp_path}/data")
+    assert open_storage("memory://a") is open_storage("memory://a")
+    assert open_storage("memory://a") is not open_storage("memory://b")
+    mine = MemoryStorage()
+    assert open_storage(mine) is mine
+    assert open_storage("s3://bucket/a/b/").url == "s3://bucket/a/b"
+    # Options of S3 do not disturb a folder in the same list of locations.
+    assert open_storage("data", endpoint_url="http://localhost:1").url == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("gs://bucket/a", {}, "scheme must be one of s3"),
+        ("", {}, "location is empty"),
+        ("data", {"endpoint": "http://x"}, "Unknown storage option 'endpoint'.*endpoint_url"),
+        ("s3://", {}, "names no bucket"),
+        ("s3://key:hunter2@bucket/a", {}, "nothing more"),
+        ("s3://bucket/a?versionId=3", {}, "nothing more"),
+        ("s3://bucket", {"endpoint_url": "localhost:9000"}, "must be like https://host"),
+        ("s3://bucket", {"endpoint_url": "http://key:hunter2@host"}, "holds credentials"),
+    ],
+)
+def test_a_bad_location_is_refused_at_once(url: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        open_storage(url, **options)
+    assert "hunter2" not in str(caught.value)
