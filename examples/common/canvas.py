@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 
+FOLDS_SPAN = (-0.25, 1.25)
+"""Part of a piece's own coordinates that its folds cover: more than 0 to 1, since a cut may reach over its square."""
+
+
 class Canvas:
     """Colours, parse labels and garment pieces of one picture, always in step.
 
@@ -26,7 +30,7 @@ class Canvas:
         self.pieces = Image.new("L", self.size, 0)
 
     def polygon(self, outline: Points, fill: Colour, label: Parse) -> None:
-        """Paint a shape of one colour, a little darker towards its lower right."""
+        """Paint a shape of one colour."""
         mask = self.mask(outline)
         self.colours.paste(fill, (0, 0), mask)
         self.labels.paste(int(label), (0, 0), mask)
@@ -55,11 +59,14 @@ def drape(
         flat: Corners of the piece in it.
         worn: Where the corners go.
         outline: The cut, in the unit square of both.
-        folds: Brightness over the unit square, grey picture; 255 leaves the cloth as it is.
+        folds: Brightness over ``FOLDS_SPAN`` in both directions, a grey picture; 255 leaves the cloth as it is.
     """
     size = cloth.size
     warped = warp(cloth, homography(worn, flat), size)
-    in_square = np.diag([folds.width - 1, folds.height - 1, 1]) @ homography(worn, UNIT_SQUARE)
+    low, high = FOLDS_SPAN
+    scale = np.array([folds.width, folds.height]) / (high - low)
+    place = np.array([[scale[0], 0, -low * scale[0]], [0, scale[1], -low * scale[1]], [0, 0, 1]])
+    in_square = place @ homography(worn, UNIT_SQUARE)
     shade = warp(folds, in_square, size)
     mask = Image.new("L", size, 0)
     cut = project(homography(UNIT_SQUARE, worn), outline)

@@ -98,6 +98,11 @@ class Figure:
         """Outline of the thigh."""
         return self._limb(f"{side}_hip", f"{side}_knee", 0.125, 0.092)
 
+    def bare_thigh(self, side: str) -> Points:
+        """Outline of the part of a thigh that a skirt may leave bare."""
+        hip, knee = self.joints[f"{side}_hip"], self.joints[f"{side}_knee"]
+        return limb(hip + (knee - hip) * 0.35, knee, 0.113 * self.unit, 0.092 * self.unit)
+
     def shin(self, side: str) -> Points:
         """Outline of the lower leg, most of it below the picture."""
         return self._limb(f"{side}_knee", f"{side}_ankle", 0.092, 0.06)

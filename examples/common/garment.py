@@ -135,9 +135,9 @@ def _sleeves(figure: Figure, body: Piece, length: float, flat_unit: float) -> tu
             figure.joints[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "wrist")
         )
         corner = body.flat[0] if side == "right" else body.flat[1]
-        root = corner + np.array([-sign * 0.02, 0.09]) * flat_unit
+        root = corner + np.array([-sign * 0.055, 0.068]) * flat_unit
         way = np.array([sign * 0.5, 0.87])
-        first, second = root + way * 0.16 * flat_unit, root + way * 0.36 * flat_unit
+        first, second = root + way * 0.18 * flat_unit, root + way * 0.38 * flat_unit
         unit, along = figure.unit, (elbow - shoulder) / max(float(np.hypot(*(elbow - shoulder))), 1e-9)
         end = elbow + along * 0.015 * unit if length > 1 else shoulder + (elbow - shoulder) * 0.62
         start = shoulder - along * 0.035 * unit

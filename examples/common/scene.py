@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from common.body_labels import Parse
-from common.canvas import Canvas, drape
+from common.canvas import FOLDS_SPAN, Canvas, drape
 from common.fabric import colour
 from common.factors import Factors
 from common.figure import SIDES, Figure
@@ -112,7 +112,8 @@ class Scene:
             label = Parse.PANTS if dressed_below else Parse.LEFT_LEG if side == "left" else Parse.RIGHT_LEG
             fill = self._plain if dressed_below else self._skin
             self.canvas.polygon(self._figure.shin(side), fill, label)
-            self.canvas.polygon(self._figure.thigh(side), fill, label)
+            thigh = self._figure.thigh(side) if dressed_below else self._figure.bare_thigh(side)
+            self.canvas.polygon(thigh, fill, label)
         if dressed_below:
             figure = self._figure
             hips = limb(
@@ -201,9 +202,10 @@ def _background(clutter: float, rng: np.random.Generator, height: int, width: in
 
 
 def _folds(lighting: float, rng: np.random.Generator) -> Image.Image:
-    """Brightness over a piece of cloth: darker towards both sides, wavy where the light is strong."""
-    down, over = np.mgrid[0:32, 0:32] / 31
-    roundness = 1 - 0.3 * np.abs(2 * over - 1) ** 3
+    """Brightness over ``FOLDS_SPAN`` of a piece of cloth: darker towards both sides, wavy where the light is strong."""
+    low, high = FOLDS_SPAN
+    down, over = low + (high - low) * np.mgrid[0:48, 0:48] / 47
+    roundness = 1 - 0.3 * np.clip(np.abs(2 * over - 1), 0, 1) ** 3
     phase, slant = rng.uniform(0, 2 * np.pi), rng.uniform(-3, 3)
     waves = 1 - (0.02 + 0.2 * lighting) * (0.5 + 0.5 * np.sin(9 * over + slant * down + phase))
     return Image.fromarray((255 * roundness * waves).round().astype(np.uint8))
