@@ -55,9 +55,9 @@ class Order:
 
     def _within(self, segment: Segment, start: int, stop: int) -> tuple[NDArray[np.uint16], Int64s, Int64s]:
         """Answer for a range inside one segment by way of the whole windows that cover it."""
-        window = self.plan.window
-        first = start - (start - segment.start) % window
-        last = min(segment.stop, stop + (segment.start - stop) % window)
+        stride = segment.window_stride(self.plan.window)
+        first = start - (start - segment.start) % stride
+        last = min(segment.stop, stop + (segment.start - stop) % stride)
         dealt = segment.quota.deal(first - segment.start, last - segment.start)
         in_quota_order = np.empty(last - first, dtype=np.uint16)
         for part in dealt:
@@ -84,18 +84,31 @@ class Order:
         """Return which place in quota order each draw takes, counted from ``first``, a window's edge.
 
         The raw quota order is periodic and would marry ranks and positions to buckets, so each window is
-        shuffled. A last, partial window keeps the raw order: shuffled, its counts would not hold.
+        shuffled. A last, partial window keeps the raw order: shuffled, its counts would not hold. In a ramp windows
+        begin anew with every step and are no longer than one: a draw may not leave the step whose mixture it follows.
         """
+        positions = np.arange(last - first)
+        if segment.is_ramp:
+            window = min(self.plan.window, segment.step_draws)
+            per_step = segment.step_draws // window
+            steps = positions.reshape(-1, segment.step_draws)
+            rows = shuffled_rows(
+                derive(self._window_key, "ramp"),
+                first // segment.step_draws * per_step,
+                len(steps) * per_step,
+                window,
+            ).reshape(len(steps), per_step, window)
+            rows += np.arange(per_step)[:, None] * window
+            steps[:, : per_step * window] = steps[:, :1] + rows.reshape(len(steps), per_step * window)
+            return positions
         window = self.plan.window
         num_windows = (min(last, segment.raw_from(window)) - first) // window
-        positions = np.arange(last - first)
-        shuffled = positions[: num_windows * window].reshape(num_windows, window)
         if num_windows:
-            # Rows are keyed by the draw a window starts at, whatever segment it is in.
-            key = derive(self._window_key, first % window)
-            rows = shuffled_rows(key, first // window, num_windows, window)
-            rows += shuffled[:, :1]
-            shuffled[:] = rows
+            # Keyed by the draw that a window starts at, whatever segment it is in.
+            rows = shuffled_rows(derive(self._window_key, first % window), first // window, num_windows, window)
+            windows = positions[: num_windows * window].reshape(num_windows, window)
+            rows += windows[:, :1]
+            windows[:] = rows
         return positions
 
 

@@ -149,9 +149,18 @@ class Segment:
             for name in sorted(names)
         }
 
+    @property
+    def is_ramp(self) -> bool:
+        """Whether the shares move from step to step."""
+        return self.shares_before is not None
+
+    def window_stride(self, window: int) -> int:
+        """Return after how many draws the windows come round: a change may take effect at these edges."""
+        return self.step_draws if self.is_ramp else window
+
     def raw_from(self, window: int) -> int:
-        """Return the first draw of the last, partial window; ``stop`` when the windows fit."""
-        return self.stop - (self.stop - self.start) % window
+        """Return the first draw of the last, partial window that a later end would fill; ``stop`` if there is none."""
+        return self.stop if self.is_ramp else self.stop - (self.stop - self.start) % window
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the segment's draws, as JSON types."""

@@ -276,17 +276,17 @@ class MixtureSampler:
                 if self._given.bucket_sizes.get(name) == size:
                     sizes[name] = saved.bucket_sizes[name]
         plan = self._given.with_changes(log, sizes)
+        if draws > plan.total_draws:
+            raise _mismatch(
+                f"the state is at step {draws // plan.batch_size}, beyond this plan's end at {plan.total_steps}",
+                "Lengthen the last stage or append one.",
+            )
         _refuse_other_past(saved.describe(draws), plan.describe(draws))
         self._refuse_other_data(state["data"], plan.describe(draws)["sizes"])
         if draws % plan.batch_size:
             raise _mismatch(
                 f"the state is at draw {draws}, which is no multiple of batch_size={plan.batch_size}",
                 f"Use a batch size that divides {draws}, for example {saved.batch_size}.",
-            )
-        if draws > plan.total_draws:
-            raise _mismatch(
-                f"the state is at step {draws // plan.batch_size}, beyond this plan's end at {plan.total_steps}",
-                "Lengthen the last stage or append one.",
             )
         self._follow(plan)
         self._delivered = draws // plan.batch_size * self.grad_accumulation
@@ -338,7 +338,7 @@ class MixtureSampler:
         return draw // self.plan.batch_size
 
     def grow(self, sizes: Mapping[str, int], reason: str) -> None:
-        """Let buckets have more samples, each from its next pass on; the current pass keeps its order."""
+        """Let buckets have more samples, each from the next pass after the next window edge on; until then nothing moves."""
         now = self.plan.bucket_sizes | {
             name: size for change in self.log for name, size in change.what.get("sizes", {}).items()
         }
@@ -348,7 +348,7 @@ class MixtureSampler:
                     f"grow: got {name!r}: {size!r}, but data may only grow and the buckets are {now!r}. "
                     "Start a fresh run for other data."
                 )
-        draw = -(-self._delivered // self.grad_accumulation) * self.plan.batch_size
+        draw = self._next_edge()[1] if self._delivered else 0
         self._append(Change(draw, {"sizes": {name: int(size) for name, size in sizes.items()}}, reason))
 
     def _next_edge(self) -> tuple[Any, int]:
@@ -360,7 +360,7 @@ class MixtureSampler:
                 "Nothing was drawn yet, so no stage is in progress. Edit the schedule instead."
             )
         segment = self.plan.segment_at(handed_out - 1)
-        stride = math.lcm(self.plan.window, size)
+        stride = math.lcm(segment.window_stride(self.plan.window), size)
         draw = segment.start - (segment.start - handed_out) // stride * stride
         last_step = (handed_out - 1) // size
         planned = next(planned for planned in self.plan.stages if last_step < planned.end_step)
@@ -441,13 +441,26 @@ def _refuse_other_past(saved: dict[str, Any], here: dict[str, Any]) -> None:
     for number, (old, new) in enumerate(zip(saved["segments"], here["segments"], strict=False)):
         if old != new:
             raise _mismatch(
-                f"part {number + 1} of the curriculum, already drawn from, was {old!r} and is {new!r} here",
+                f"part {number + 1} of the curriculum, already drawn from, was {_in_words(old)} and is {_in_words(new)} here",
                 "Past stages are fixed and only later ones may be edited: restore it, or start a fresh run.",
             )
     raise _mismatch(
         f"the state has entered {len(saved['segments'])} parts of the curriculum, this plan has {len(here['segments'])} by then",
         "Past stages are fixed and only later ones may be edited: restore them, or start a fresh run.",
     )
+
+
+def _in_words(segment: Mapping[str, Any]) -> str:
+    def mixture(shares: Mapping[str, str]) -> str:
+        return "(" + ", ".join(f"{name} {share}" for name, share in shares.items()) + ")"
+
+    ramp = (
+        f"a ramp of {segment['ramp_steps']} steps from {mixture(segment['from'])} to "
+        if "from" in segment
+        else ""
+    )
+    end = f" to draw {segment['stop']}" if "stop" in segment else ""
+    return f"{ramp}{mixture(segment['shares'])} from draw {segment['start']}{end}"
 
 
 def _mismatch(difference: str, next_move: str) -> StateMismatchError:
