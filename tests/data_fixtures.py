@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import tarfile
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3
 import numpy as np
 import pytest
-from .s3_server import FaultProxy, fault_proxy, moto_server
+import webdataset
 
 from curriculum_sampler.local_storage import LocalStorage
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.retry import Retry
 from curriculum_sampler.s3 import S3Storage
 from curriculum_sampler.storage import ObjectStat, Storage
+
+from .s3_server import FaultProxy, fault_proxy, moto_server
 
 _NUMBERS = itertools.count()
 
@@ -119,6 +123,17 @@ def tar_bytes(members: Mapping[str, bytes], format: int = tarfile.GNU_FORMAT) ->
 def labelled(count: int, first: int = 0, size: int = 40) -> list[dict[str, Any]]:
     """Small samples that say who they are."""
     return [
-        {"__key__": f"{number:05}", "cls": number, "npy": np.full(size, number, np.uint8)}
+        {"__key__": f"{number:05}", "cls": number, "npy": np.full(size, number % 256, np.uint8)}
         for number in range(first, first + count)
     ]
+
+
+def read_by_webdataset(urls: list[str], *decoders: str) -> list[dict[str, Any]]:
+    """The samples of plain ``webdataset.WebDataset(urls)``, which leaves the files it opened unclosed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        pipeline = webdataset.WebDataset(urls, shardshuffle=False)
+        found = list(pipeline.decode(*decoders) if decoders else pipeline)
+        del pipeline
+        gc.collect()
+    return found

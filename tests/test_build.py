@@ -1,19 +1,18 @@
 """Writing shards: plain tars, the same bytes each time, and nothing half done."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import hashlib
 import io
 import json
 import tarfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +25,7 @@ from curriculum_sampler.manifest import Manifest
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage
 
-from .data_fixtures import labelled, s3_bucket, s3_endpoint, storage  # noqa: F401
+from .data_fixtures import labelled, read_by_webdataset, s3_bucket, s3_endpoint, storage
 
 GOLDEN = Path(__file__).parent / "golden" / "shards.json"
 
@@ -81,14 +80,18 @@ def _read(storage: Storage, key: str) -> bytes:
 def test_plain_webdataset_reads_what_was_written(tmp_path: Path) -> None:
     pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
     samples = [
-        {"__key__": f"{n:03}", "png": pixels + n, "cls": n, "json": {"sleeve": "long"}, "mask.png": pixels[:, :, 0]}
+        {
+            "__key__": f"{n:03}",
+            "png": pixels + n,
+            "cls": n,
+            "json": {"sleeve": "long"},
+            "mask.png": pixels[:, :, 0],
+        }
         for n in range(10)
     ]
     manifest = write_shards(tmp_path, {"easy": samples}, samples_per_shard=4)
     urls = [placed.url for placed in manifest.buckets["easy"]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
+    found = read_by_webdataset(urls, "rgb8")
     assert [sample["__key__"] for sample in found] == [f"{n:03}" for n in range(10)]
     for n, sample in enumerate(found):
         assert np.array_equal(sample["png"], pixels + n)
@@ -105,15 +108,21 @@ def test_equal_samples_give_equal_bytes() -> None:
         write_shards(home, {"easy": labelled(5), "hard": labelled(5)}, samples_per_shard=2)
     assert first.objects == second.objects
     turned = [dict(reversed(sample.items())) for sample in labelled(5)]
-    assert write_shards(MemoryStorage(), {"easy": turned}).fingerprint == write_shards(
-        MemoryStorage(), {"easy": labelled(5)}
-    ).fingerprint
+    assert (
+        write_shards(MemoryStorage(), {"easy": turned}).fingerprint
+        == write_shards(MemoryStorage(), {"easy": labelled(5)}).fingerprint
+    )
 
 
 def test_the_bytes_written_are_those_written_last_year() -> None:
     home = MemoryStorage()
-    samples = [{"__key__": f"{n}{'k' * n}", "txt": "t" * n, "npy": np.arange(n), "json": {"n": n}} for n in range(120)]
-    write_shards(home, {"easy": samples, "hard": samples[:3]}, samples_per_shard=50, difficulties={"hard": (0.5, 1.0)})
+    samples = [
+        {"__key__": f"{n}{'k' * n}", "txt": "t" * n, "npy": np.arange(n), "json": {"n": n}}
+        for n in range(120)
+    ]
+    write_shards(
+        home, {"easy": samples, "hard": samples[:3]}, samples_per_shard=50, difficulties={"hard": (0.5, 1.0)}
+    )
     digests = {key: hashlib.blake2b(data, digest_size=16).hexdigest() for key, data in home.objects.items()}
     assert digests == json.loads(GOLDEN.read_text())
 
@@ -131,7 +140,9 @@ def test_a_split_is_replaced_only_on_demand_and_never_mixed() -> None:
     home = MemoryStorage("home")
     write_shards(home, {"easy": labelled(5)})
     before = dict(home.objects)
-    with pytest.raises(ArgumentError, match=r"memory://home has a split 'train' already. Pass overwrite=True"):
+    with pytest.raises(
+        ArgumentError, match=r"memory://home has a split 'train' already. Pass overwrite=True"
+    ):
         write_shards(home, {"easy": labelled(2)})
     assert home.objects == before
     assert write_shards(home, {"hard": labelled(2)}, overwrite=True).bucket_sizes == {"hard": 2}
@@ -142,7 +153,7 @@ def test_a_split_is_replaced_only_on_demand_and_never_mixed() -> None:
 
     with pytest.raises(RuntimeError, match="the source failed"):
         write_shards(home, {"hard": broken()}, overwrite=True)
-    with pytest.raises(ArgumentError, match="has no split 'train'. It has: none"):
+    with pytest.raises(ArgumentError, match=r"has no split 'train'\. It has: none"):
         Manifest.load(home)
 
 

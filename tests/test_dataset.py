@@ -1,5 +1,6 @@
 """Draws in, samples out: the same from everywhere, in whichever worker."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import pickle
@@ -22,7 +23,7 @@ from curriculum_sampler.manifest import Manifest
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage
 
-from .data_fixtures import WatchedStorage, labelled, s3_bucket, s3_endpoint, storage  # noqa: F401
+from .data_fixtures import WatchedStorage, labelled, s3_bucket, s3_endpoint, storage
 
 SIZES = {"easy": 11, "hard": 7}
 BUCKETS = {name: labelled(size, first=100 * place) for place, (name, size) in enumerate(SIZES.items())}

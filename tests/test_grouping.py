@@ -16,7 +16,10 @@ def files(*names: str) -> list[Member]:
     return [Member(name, "file", 1024 * place, 1024 * place + 512, 5) for place, name in enumerate(names)]
 
 
-@given(st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=30) | st.from_regex(r"[a./_Z-]{1,12}", fullmatch=True))
+@given(
+    st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=30)
+    | st.from_regex(r"[a./_Z-]{1,12}", fullmatch=True)
+)
 def test_names_are_split_as_webdataset_splits_them(name: str) -> None:
     base, extension = webdataset.tariterators.base_plus_ext(name)
     is_meta = name.startswith("__") and name.endswith("__")

@@ -27,7 +27,7 @@ def test_an_index_survives_the_way_through_its_file(blocks: list[int]) -> None:
     assert again.tar_bytes == index.tar_bytes
     for column in ("starts", "lengths", "checksums", "stops"):
         assert np.array_equal(getattr(again, column), getattr(index, column))
-        assert not getattr(again, "starts").flags.writeable
+        assert not again.starts.flags.writeable
     assert again.to_bytes() == index.to_bytes()
 
 

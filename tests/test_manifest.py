@@ -25,7 +25,11 @@ from .data_fixtures import WatchedStorage, labelled
 DIGEST = "0123456789abcdef" * 2
 names = st.text("abcz019_-+", min_size=1, max_size=8)
 shards = st.builds(
-    Shard, st.uuids().map(lambda uuid: f"d/{uuid}.tar"), st.integers(1, 10**9), st.integers(1, 10**15), st.just(DIGEST)
+    Shard,
+    st.uuids().map(lambda uuid: f"d/{uuid}.tar"),
+    st.integers(1, 10**9),
+    st.integers(1, 10**15),
+    st.just(DIGEST),
 )
 ranges = st.none() | st.tuples(st.floats(-5, 0), st.floats(0, 5))
 buckets = st.builds(Bucket, st.lists(shards, min_size=1, max_size=4).map(tuple), ranges)
@@ -46,27 +50,38 @@ def test_a_manifest_survives_the_way_through_its_file(file: ManifestFile) -> Non
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.data())
 def test_locating_is_counting_through_the_shards(counts: list[int], data: st.DataObject) -> None:
     listed = tuple(Shard(f"{place}.tar", count, 1, DIGEST) for place, count in enumerate(counts))
-    home = MemoryStorage(objects={"manifest.json": ManifestFile({"train": {"easy": Bucket(listed)}}).to_bytes()})
+    home = MemoryStorage(
+        objects={"manifest.json": ManifestFile({"train": {"easy": Bucket(listed)}}).to_bytes()}
+    )
     manifest = Manifest.load(home)
     truth = [(shard, position) for shard, count in enumerate(counts) for position in range(count)]
-    assert manifest.bucket_sizes == {"easy": len(truth)} and len(manifest) == len(truth)
+    assert manifest.bucket_sizes == {"easy": len(truth)}
+    assert len(manifest) == len(truth)
     wanted = data.draw(st.lists(st.integers(0, len(truth) - 1), max_size=20))
     found = manifest.locate("easy", wanted)
-    assert list(zip(*(column.tolist() for column in found), strict=True)) == [truth[index] for index in wanted]
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == [
+        truth[index] for index in wanted
+    ]
 
 
 def test_a_number_outside_the_bucket_or_a_bucket_outside_the_manifest_is_an_error() -> None:
     manifest = write_shards(MemoryStorage(), {"easy": labelled(5), "hard": labelled(2)})
     for index in (-1, 5, 10**12):
-        with pytest.raises(ArgumentError, match=rf"'easy' has 5 samples, so index {index} is outside \[0, 5\)"):
+        with pytest.raises(
+            ArgumentError, match=rf"'easy' has 5 samples, so index {index} is outside \[0, 5\)"
+        ):
             manifest.locate("easy", [0, index])
-    with pytest.raises(ArgumentError, match=r"No bucket 'medium' in split 'train'. There are: 'easy', 'hard'"):
+    with pytest.raises(
+        ArgumentError, match=r"No bucket 'medium' in split 'train'. There are: 'easy', 'hard'"
+    ):
         manifest.locate("medium", 0)
 
 
 def test_several_locations_are_joined_in_the_order_given() -> None:
     first, second = MemoryStorage("first"), MemoryStorage("second")
-    write_shards(first, {"easy": labelled(3), "hard": labelled(2)}, difficulties={"easy": (0, 1), "hard": (2, 3)})
+    write_shards(
+        first, {"easy": labelled(3), "hard": labelled(2)}, difficulties={"easy": (0, 1), "hard": (2, 3)}
+    )
     write_shards(second, {"easy": labelled(4), "medium": labelled(1)}, difficulties={"easy": (0.5, 2)})
     joined = Manifest.load([first, second])
     assert joined.bucket_sizes == {"easy": 7, "hard": 2, "medium": 1}
@@ -85,7 +100,9 @@ def test_fingerprints_follow_the_content_and_not_the_place(tmp_path: Path) -> No
     copy = Manifest.load(str(tmp_path / "b"))
     assert copy.bucket_fingerprints == manifest.bucket_fingerprints
     assert copy.fingerprint == manifest.fingerprint
-    changed = write_shards(tmp_path / "c", {"easy": labelled(5), "hard": labelled(5, first=1)}, samples_per_shard=2)
+    changed = write_shards(
+        tmp_path / "c", {"easy": labelled(5), "hard": labelled(5, first=1)}, samples_per_shard=2
+    )
     assert changed.bucket_fingerprints["easy"] == manifest.bucket_fingerprints["easy"]
     assert changed.bucket_fingerprints["hard"] != manifest.bucket_fingerprints["hard"]
     assert changed.fingerprint != manifest.fingerprint
@@ -132,7 +149,9 @@ SHARD = {"name": "a.tar", "samples": 3, "bytes": 2048, "index": DIGEST}
 
 def told(**changes: Any) -> bytes:
     bucket = {"shards": [{**SHARD, **changes}]}
-    return json.dumps({"format": "curriculum-sampler", "version": 1, "splits": {"train": {"easy": bucket}}}).encode()
+    return json.dumps(
+        {"format": "curriculum-sampler", "version": 1, "splits": {"train": {"easy": bucket}}}
+    ).encode()
 
 
 @pytest.mark.parametrize(
@@ -141,7 +160,10 @@ def told(**changes: Any) -> bytes:
         (b"\x00\x01", "is not JSON"),
         (b"[]", "is not a manifest of curriculum-sampler"),
         (b'{"format": "other"}', "is not a manifest"),
-        (b'{"format": "curriculum-sampler", "version": 7}', "format version 7, this library reads 1. Upgrade"),
+        (
+            b'{"format": "curriculum-sampler", "version": 7}',
+            "format version 7, this library reads 1. Upgrade",
+        ),
         (b'{"format": "curriculum-sampler", "version": 1}', "splits must be an object"),
         (told(name="../../etc/passwd.tar"), r"'\.\./\.\./etc/passwd\.tar' must be a relative path"),
         (told(name="/etc/passwd"), "must be a relative path"),
@@ -173,5 +195,10 @@ def test_a_location_that_cannot_be_reached_is_a_storage_error() -> None:
 
 def test_counting_is_done_in_64_bits() -> None:
     listed = tuple(Shard(f"{place}.tar", 10**12, 10**15, DIGEST) for place in range(3))
-    home = MemoryStorage(objects={"manifest.json": ManifestFile({"train": {"easy": Bucket(listed)}}).to_bytes()})
-    assert [column.tolist() for column in Manifest.load(home).locate("easy", np.array([10**12]))] == [[1], [0]]
+    home = MemoryStorage(
+        objects={"manifest.json": ManifestFile({"train": {"easy": Bucket(listed)}}).to_bytes()}
+    )
+    assert [column.tolist() for column in Manifest.load(home).locate("easy", np.array([10**12]))] == [
+        [1],
+        [0],
+    ]

@@ -1,5 +1,6 @@
 """Few reads, every byte verified, nothing opened that is not asked for."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import pickle
@@ -20,7 +21,7 @@ from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.ranges import coalesce
 from curriculum_sampler.reader import SampleReader
 
-from .data_fixtures import WatchedStorage, labelled, proxy, s3_bucket, s3_endpoint  # noqa: F401
+from .data_fixtures import WatchedStorage, labelled, proxy, s3_bucket, s3_endpoint
 from .s3_server import Fault, FaultProxy
 
 SHARD = "train/easy/easy-000001.tar"
@@ -84,9 +85,9 @@ def test_an_index_is_read_once_and_a_bucket_never_drawn_is_never_opened() -> Non
 def test_what_is_open_stays_behind_when_a_reader_travels() -> None:
     manifest = write_shards(MemoryStorage(), {"easy": labelled(2000)})
     reader = SampleReader(manifest)
-    before = len(pickle.dumps(reader))
     reader.read("easy", [3])
-    assert len(pickle.dumps(reader)) == before
+    index_bytes = 24 * 2000
+    assert len(pickle.dumps(reader)) - len(pickle.dumps(manifest)) < index_bytes / 10
     assert bytes(pickle.loads(pickle.dumps(reader)).read("easy", [3])[0][:5]) == b"00003"
 
 

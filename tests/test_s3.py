@@ -1,5 +1,6 @@
 """Reading from S3 gives the same bytes or a clear error in bounded time, whatever the network does."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import multiprocessing
@@ -9,15 +10,16 @@ from collections import deque
 
 import boto3
 import pytest
-from .data_fixtures import Clock, patient, proxy, s3_bucket, s3_endpoint  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from .s3_server import Fault, FaultProxy
 
 from curriculum_sampler.errors import ArgumentError, StorageError
 from curriculum_sampler.retry import Retry
 from curriculum_sampler.s3 import S3Storage
 from curriculum_sampler.storage import read_all
+
+from .data_fixtures import Clock, patient, proxy, s3_bucket, s3_endpoint
+from .s3_server import Fault, FaultProxy
 
 CONTENT = bytes(i * 7 % 251 for i in range(5000))
 
@@ -117,7 +119,9 @@ def test_a_server_that_stays_down_is_given_up_after_a_bounded_time(s3_bucket: st
     clock = Clock()
     place = stored(s3_bucket, proxy.url, clock, max_attempts=4)
     proxy.faults.extend([Fault("status")] * 50)
-    with pytest.raises(StorageError, match=r"offset 0: the server answered 503 SlowDown.*attempt 4.*try later"):
+    with pytest.raises(
+        StorageError, match=r"offset 0: the server answered 503 SlowDown.*attempt 4.*try later"
+    ):
         read(place)
     assert len(proxy.ranges) == 4
     assert clock.now < 10
@@ -163,7 +167,9 @@ def test_a_missing_bucket_is_told_from_a_missing_object(s3_bucket: str, s3_endpo
 def test_a_wrong_endpoint_is_named_with_the_next_move() -> None:
     clock = Clock()
     place = S3Storage("data", endpoint_url="http://127.0.0.1:9", retry=patient(clock))
-    with pytest.raises(StorageError, match=r"no connection to the endpoint at http://127\.0\.0\.1:9.*AWS_ENDPOINT_URL"):
+    with pytest.raises(
+        StorageError, match=r"no connection to the endpoint at http://127\.0\.0\.1:9.*AWS_ENDPOINT_URL"
+    ):
         place.stat("a.tar")
     assert clock.now < 30
 
@@ -203,7 +209,10 @@ def test_public_data_needs_no_credentials(
 
 def test_credentials_never_reach_a_message(s3_bucket: str, proxy: FaultProxy) -> None:
     place = stored(s3_bucket, proxy.url)
-    for fault in (Fault("status", status=403, code="InvalidAccessKeyId"), Fault("status", status=404, code="NoSuchKey")):
+    for fault in (
+        Fault("status", status=403, code="InvalidAccessKeyId"),
+        Fault("status", status=404, code="NoSuchKey"),
+    ):
         proxy.faults.append(fault)
         with pytest.raises(StorageError) as caught:
             read(place)
@@ -221,7 +230,9 @@ def test_a_thousand_and_more_keys_are_listed_whole(s3_bucket: str, s3_endpoint: 
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_storage_used_before_works_in_a_child_process(s3_bucket: str, s3_endpoint: str, method: str) -> None:
+def test_a_storage_used_before_works_in_a_child_process(
+    s3_bucket: str, s3_endpoint: str, method: str
+) -> None:
     place = stored(s3_bucket, s3_endpoint)
     assert read(place) == CONTENT
     plain = S3Storage(s3_bucket, "v1", endpoint_url=s3_endpoint)

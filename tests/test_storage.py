@@ -1,5 +1,6 @@
 """Every storage keeps the same promises."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import pickle
@@ -7,7 +8,6 @@ import resource
 from pathlib import Path
 
 import pytest
-from .data_fixtures import s3_bucket, s3_endpoint, storage  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +16,8 @@ from curriculum_sampler.local_storage import LocalStorage
 from curriculum_sampler.locations import open_storage
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage, read_all
+
+from .data_fixtures import s3_bucket, s3_endpoint, storage
 
 CONTENT = bytes(range(256)) * 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -22,8 +23,14 @@ from .data_fixtures import tar_bytes
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 LONG = "folder/" * 20 + "x" * 150
 
-names = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=130)
-archives = st.dictionaries(names.filter(lambda name: name not in (".", "..")), st.binary(max_size=1500), max_size=6)
+names = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]),
+    min_size=1,
+    max_size=130,
+)
+archives = st.dictionaries(
+    names.filter(lambda name: name not in (".", "..")), st.binary(max_size=1500), max_size=6
+)
 
 
 def members(data: bytes) -> list[Member]:
@@ -81,7 +88,17 @@ def test_gnu_tar_is_read_with_links_and_directories_told_apart(tmp_path: Path) -
     for format in ("gnu", "posix", "ustar", "v7"):
         target = tmp_path / f"{format}.tar"
         options = ["--exclude=n*"] if format in ("v7", "ustar") else []
-        command = ["tar", f"--format={format}", "--sort=name", *options, "-cf", str(target), "-C", str(tmp_path / "in"), "."]
+        command = [
+            "tar",
+            f"--format={format}",
+            "--sort=name",
+            *options,
+            "-cf",
+            str(target),
+            "-C",
+            str(tmp_path / "in"),
+            ".",
+        ]
         subprocess.run(command, check=True)
         found = {member.name: member.kind for member in members(target.read_bytes())}
         assert found["./d/a.txt"] == "file"
@@ -105,7 +122,10 @@ MIDDLE = 50 * SAMPLE
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda tar: tar[:MIDDLE] + b"\xff" * BLOCK + tar[MIDDLE + BLOCK :], "header at byte 128000 is damaged"),
+        (
+            lambda tar: tar[:MIDDLE] + b"\xff" * BLOCK + tar[MIDDLE + BLOCK :],
+            "header at byte 128000 is damaged",
+        ),
         (lambda tar: tar[:MIDDLE], "cut at byte 128000"),
         (lambda tar: tar[: MIDDLE + 100], "cut inside a header"),
         (lambda tar: tar[:MIDDLE] + bytes(10 * BLOCK) + tar[MIDDLE + 10 * BLOCK :], "behind zero blocks"),
@@ -150,10 +170,8 @@ def test_a_flipped_bit_in_a_header_is_an_error_or_changes_nothing(position: int,
     in_long_name = BLOCK <= position < 2 * BLOCK  # content, which a tar does not protect
     if in_long_name:
         return
-    try:
+    with contextlib.suppress(ShardError):
         assert members(bytes(tar)) == before
-    except ShardError:
-        pass
 
 
 @pytest.mark.parametrize("field", [(124, b"9z"), (124, b"-1")])
@@ -174,7 +192,14 @@ def test_a_pax_header_that_lies_is_an_error() -> None:
 
     assert contents(with_pax(b"16 path=new.txt\n")) == {"new.txt": b"abc"}
     assert contents(with_pax(b"17 comment=hello\n", b"g")) == {"a.txt": b"abc"}
-    for records in (b"99 path=x\n", b"path=x\n", b"0 path=x\n", b"10 path=xy", b"9 size=xx\n", b"10 size=-1\n"):
+    for records in (
+        b"99 path=x\n",
+        b"path=x\n",
+        b"0 path=x\n",
+        b"10 path=xy",
+        b"9 size=xx\n",
+        b"10 size=-1\n",
+    ):
         with pytest.raises(ShardError, match="PAX header at byte 0"):
             members(with_pax(records))
     with pytest.raises(ShardError, match="renames all members"):

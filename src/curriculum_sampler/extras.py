@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curriculum_sampler.errors import MissingExtraError
+from .errors import MissingExtraError
 
 
 def missing(package: str, extra: str) -> MissingExtraError:
