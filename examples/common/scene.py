@@ -74,7 +74,7 @@ class Scene:
         grown = small.filter(ImageFilter.MaxFilter(2 * radius + 1))
         # The centre of each coarse pixel decides, exactly as it does for the parse map.
         centre = np.s_[fine // 2 :: fine, fine // 2 :: fine]
-        mask = (np.array(grown) > 0) & ~kept[centre] | (labels[centre] == self._garment.label)
+        mask = (np.array(grown) > 0) & ~kept[centre]
         return Image.fromarray(np.uint8(255) * mask)
 
     def _paint(self) -> None:
