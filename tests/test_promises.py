@@ -140,12 +140,11 @@ def test_no_look_ahead(case, mixture, steps, data):
     current = cs.Stage.from_dict(stages[kept].to_dict() | {"steps": max(steps, int(stages[kept].ramp))})
     other = cs.StageSchedule([*stages[:kept], current, cs.Stage("new", mixture, steps=3)])
     changed = other.plan(case.plan.bucket_sizes, **_options(case.plan))
-    first, end = case.plan.boundaries[kept], min(case.plan.boundaries[kept + 1], changed.boundaries[kept + 1])
-    # The last, partial window of a stage keeps the raw order; it has none where the window divides the batch.
-    whole = (
-        (end - first) * case.plan.batch_size // case.plan.window * case.plan.window // case.plan.batch_size
-    )
-    settled = end if case.plan.batch_size % case.plan.window == 0 else first + whole
+    end = min(case.plan.boundaries[kept + 1], changed.boundaries[kept + 1]) * case.plan.batch_size
+    # With a window that does not divide the batch, a stage's last, partial window keeps the raw order.
+    settled = min(plan.segment_at(end - 1).raw_from(plan.window) for plan in (case.plan, changed))
+    settled = min(settled, end) // case.plan.batch_size
+    assert case.plan.batch_size % case.plan.window or settled * case.plan.batch_size == end
     one, two = case.sampler(), cs.MixtureSampler(changed, case.seed)
     for step in range(settled):
         assert one.draws(step=step) == two.draws(step=step)

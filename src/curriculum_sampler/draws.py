@@ -17,7 +17,7 @@ class Draw(NamedTuple):
     """One choice by the sampler: sample number ``index`` (from 0) of a bucket."""
 
     bucket: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a pair
 
 
 class Draws(Sequence[Draw]):

@@ -86,9 +86,9 @@ class CurriculumLoader:
         self._iteration: object = None
         # A generator of its own: DataLoader would otherwise take a number from torch's global one.
         self._generator = torch.Generator()
-        self._batches = DataLoader(
+        self._batches: DataLoader[Any] = DataLoader(
             dataset,  # type: ignore[arg-type]
-            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            batch_sampler=self.sampler,
             num_workers=num_workers,
             collate_fn=collate,
             generator=self._generator,

@@ -105,7 +105,9 @@ class Order:
         num_windows = (min(last, segment.raw_from(window)) - first) // window
         if num_windows:
             # Keyed by the draw that a window starts at, whatever segment it is in.
-            rows = shuffled_rows(derive(self._window_key, first % window), first // window, num_windows, window)
+            rows = shuffled_rows(
+                derive(self._window_key, first % window), first // window, num_windows, window
+            )
             windows = positions[: num_windows * window].reshape(num_windows, window)
             rows += windows[:, :1]
             windows[:] = rows
@@ -169,7 +171,9 @@ class _Pass:
         self._short_place = derive(key, "short") % (num_full + 1)
         # The samples that the short run lacks; every later ordinal moves up by as many.
         self._gap = run_size - self._short if self._short else 0
-        self._block: tuple[int, Permutation] | None = None
+        self._num_places = num_full + (self._short > 0)
+        self._block_runs = block_runs
+        self._block: tuple[int, Permutation, Int64s] | None = None
 
     def __call__(self, start: int, stop: int) -> Int64s:
         """Return the samples at ordinals ``start ... stop - 1`` of the pass."""
@@ -182,8 +186,10 @@ class _Pass:
             block = self._block_of(at)
             first, last = self._block_start(block), self._block_start(block + 1)
             end = min(stop, last)
-            shuffled = self._permutation(block, last - first)(at - first, end - first)
-            samples[at - start : end - start] = self._unshuffled(first, last)[shuffled]
+            shuffle, runs = self._opened(block, last - first)
+            samples[at - start : end - start] = self._samples(
+                block, runs, first + shuffle(at - first, end - first)
+            )
             at = end
         return samples
 
@@ -198,32 +204,30 @@ class _Pass:
         block = ordinal // self._block_size
         return block if ordinal < self._block_start(block + 1) else block + 1
 
-    def _permutation(self, block: int, size: int) -> Permutation:
+    def _opened(self, block: int, size: int) -> tuple[Permutation, Int64s]:
+        """Return a block's shuffle and the runs at its places."""
         if self._block is None or self._block[0] != block:
-            self._block = (block, Permutation(derive(self._key, "block", block), size))
-        return self._block[1]
+            self._block = (block, Permutation(derive(self._key, "block", block), size), self._runs(block))
+        return self._block[1:]
 
-    def _unshuffled(self, first: int, last: int) -> Int64s:
-        """Return the samples of ordinals ``first ... last - 1`` with the runs permuted, not yet their samples."""
-        size, place = self._run_size, self._short_place
-        ordinals = np.arange(first, last)
+    def _runs(self, block: int) -> Int64s:
+        first = block * self._block_runs
+        last = min(first + self._block_runs, self._num_places)
+        place = self._short_place if self._gap else last
+        # Before the short run the full runs keep their place, after it they move down by one.
+        before = self._full(first, min(last, place)) if first < place else np.empty(0, np.int64)
+        after = self._full(max(first, place + 1) - 1, last - 1) if place < last - 1 else np.empty(0, np.int64)
+        short = [self._short_run] if first <= place < last else []
+        return np.concatenate([before, np.array(short, dtype=np.int64), after])
+
+    def _full(self, start: int, stop: int) -> Int64s:
+        assert self._full_runs is not None
+        return self._full_runs(start, stop)
+
+    def _samples(self, block: int, runs: Int64s, ordinals: Int64s) -> Int64s:
+        """Return the samples at ordinals of a block, before its shuffle."""
         if self._gap:
-            ordinals[ordinals >= place * size + self._short] += self._gap
-        places, offsets = np.divmod(ordinals, size)
-        first_place, last_place = int(places[0]), int(places[-1])
-        runs = np.empty(last_place - first_place + 1, dtype=np.int64)
-        has_short = bool(self._gap) and first_place <= place <= last_place
-        # Full runs before the short one keep their place, those after it move down by one.
-        moved = 1 if self._gap and first_place > place else 0
-        if self._full_runs is not None:
-            full = self._full_runs(first_place - moved, first_place - moved + len(runs) - has_short)
-        else:
-            full = np.empty(0, dtype=np.int64)
-        if has_short:
-            split = place - first_place
-            runs[:split], runs[split], runs[split + 1 :] = full[:split], self._short_run, full[split:]
-        else:
-            runs[:] = full
-        samples = runs[places - first_place] * size
-        samples += offsets
-        return samples
+            ordinals[ordinals >= self._short_place * self._run_size + self._short] += self._gap
+        places, offsets = np.divmod(ordinals, self._run_size)
+        places -= block * self._block_runs
+        return runs[places] * self._run_size + offsets

@@ -87,7 +87,8 @@ class Permutation:
     def __call__(self, start: int, stop: int) -> Int64s:
         """Return the images of ``start, start + 1, ..., stop - 1``, with ``0 <= start <= stop <= size``."""
         if self._table is not None:
-            return self._table[start:stop]
+            part: Int64s = self._table[start:stop]
+            return part
         assert self._cipher is not None
         return self._cipher(start, stop)
 

@@ -451,7 +451,7 @@ class Plan:
 
     def _checked_run_sizes(self, run_sizes: Mapping[str, int] | int | None) -> dict[str, int]:
         if not isinstance(run_sizes, Mapping):
-            each = 1 if run_sizes is None else _count("run_sizes", run_sizes, LARGEST_BLOCK)
+            each = 1 if run_sizes is None else _count("run_sizes", run_sizes, LARGEST_SIZE)
             return dict.fromkeys(self.bucket_sizes, each)
         for name in run_sizes:
             if name not in self.bucket_sizes:
@@ -459,7 +459,7 @@ class Plan:
                     f"run_sizes names bucket {name!r}, but the data has {', '.join(self.bucket_sizes)}. Correct the name."
                 )
         return {
-            name: _count(f"run size of bucket {name!r}", run_sizes.get(name, 1), LARGEST_BLOCK)
+            name: _count(f"run size of bucket {name!r}", run_sizes.get(name, 1), LARGEST_SIZE)
             for name in self.bucket_sizes
         }
 

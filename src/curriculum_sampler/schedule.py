@@ -409,7 +409,7 @@ def _number(value: Any) -> int | float | None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def _toml(value: Any) -> str:
