@@ -39,6 +39,10 @@ class LocalStorage:
     def url(self) -> str:
         return str(self.root)
 
+    @property
+    def parallel_reads(self) -> int:
+        return 1
+
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 

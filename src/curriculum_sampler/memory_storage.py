@@ -31,6 +31,10 @@ class MemoryStorage:
     def url(self) -> str:
         return f"memory://{self.name}"
 
+    @property
+    def parallel_reads(self) -> int:
+        return 1
+
     def exists(self, key: str) -> bool:
         return check_key(key) in self.objects
 

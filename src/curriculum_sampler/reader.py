@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from .grouping import split_name
 from .index import INDEX_SUFFIX, ShardIndex
 from .manifest import Manifest, PlacedShard
 from .manifest_file import index_digest
+from .parallel import in_parallel
 from .ranges import coalesce
 from .storage import read_all
 from .tar import walk
@@ -56,13 +58,25 @@ class SampleReader:
             ShardError: The shard or the sample is not what the manifest promises.
         """
         shards, positions = self.manifest.locate(bucket, indices)
+        numbers = np.unique(shards).tolist()
+        opened = in_parallel(partial(self._opened, bucket), numbers, self._threads(bucket, numbers))
+        pieces = [
+            piece
+            for number, shard in zip(numbers, opened, strict=True)
+            for piece in _pieces(shard, np.nonzero(shards == number)[0], positions)
+        ]
         found: list[memoryview] = [memoryview(b"")] * len(positions)
-        for number in np.unique(shards).tolist():
-            shard = self._opened(bucket, number)
-            (wanted,) = np.nonzero(shards == number)
-            for at, data in zip(wanted.tolist(), _read(shard, positions[wanted]), strict=True):
-                found[at] = data
+        for piece, samples in zip(
+            pieces, in_parallel(_read, pieces, self._threads(bucket, numbers)), strict=True
+        ):
+            for place, sample in zip(piece.places, samples, strict=True):
+                found[place] = sample
         return found
+
+    def _threads(self, bucket: str, numbers: list[int]) -> int:
+        return max(
+            (self.manifest.buckets[bucket][number].tars.parallel_reads for number in numbers), default=1
+        )
 
     def _opened(self, bucket: str, number: int) -> OpenShard:
         known = self._open.get((bucket, number))
@@ -99,22 +113,43 @@ def open_shard(placed: PlacedShard) -> OpenShard:
     return OpenShard(placed, index, stat.etag)
 
 
-def _read(shard: OpenShard, positions: NDArray[np.int64]) -> list[memoryview]:
-    starts = shard.index.starts[positions].astype(np.int64)
-    stops = starts + shard.index.lengths[positions].astype(np.int64)
-    expected = shard.index.checksums[positions].tolist()
-    found: list[memoryview] = [memoryview(b"")] * len(positions)
-    for first, last, members in coalesce(starts, stops, gap_bytes=GAP_BYTES, most_bytes=MOST_BYTES):
-        data = _fetch(shard, first, last)
-        for at in members.tolist():
-            start, stop = int(starts[at]), int(stops[at])
-            sample = data[start - first : stop - first]
-            if checksum(sample) != expected[at]:
-                sample = _fetch(shard, start, stop)
-                if checksum(sample) != expected[at]:
-                    raise _damaged(shard, start, sample, expected[at])
-            found[at] = sample
-    return found
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One ranged read: the samples in it as (start, stop, checksum), and their places in the answer."""
+
+    shard: OpenShard
+    start: int
+    stop: int
+    samples: list[tuple[int, int, int]]
+    places: list[int]
+
+
+def _pieces(shard: OpenShard, places: NDArray[np.int64], positions: NDArray[np.int64]) -> list[_Piece]:
+    wanted = positions[places]
+    starts = shard.index.starts[wanted].astype(np.int64)
+    stops = shard.index.stops[wanted].astype(np.int64)
+    samples = list(zip(starts.tolist(), stops.tolist(), shard.index.checksums[wanted].tolist(), strict=True))
+    return [
+        _Piece(shard, start, stop, [samples[at] for at in members.tolist()], places[members].tolist())
+        for start, stop, members in coalesce(starts, stops, gap_bytes=GAP_BYTES, most_bytes=MOST_BYTES)
+    ]
+
+
+def _read(piece: _Piece) -> list[memoryview]:
+    data = _fetch(piece.shard, piece.start, piece.stop)
+    return [
+        _verified(piece.shard, data[start - piece.start : stop - piece.start], start, expected)
+        for start, stop, expected in piece.samples
+    ]
+
+
+def _verified(shard: OpenShard, sample: memoryview, start: int, expected: int) -> memoryview:
+    if checksum(sample) == expected:
+        return sample
+    again = _fetch(shard, start, start + len(sample))
+    if checksum(again) == expected:
+        return again
+    raise _damaged(shard, start, again, expected)
 
 
 def _fetch(shard: OpenShard, start: int, stop: int) -> memoryview:

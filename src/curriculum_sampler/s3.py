@@ -100,6 +100,10 @@ class S3Storage:
     def url(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}" if self.prefix else f"s3://{self.bucket}"
 
+    @property
+    def parallel_reads(self) -> int:
+        return 16
+
     def exists(self, key: str) -> bool:
         return self._head(key) is not None
 

@@ -39,6 +39,11 @@ class Storage(Protocol):
         """The root, without a slash at the end and without credentials."""
         ...
 
+    @property
+    def parallel_reads(self) -> int:
+        """How many reads at a time are worth their threads: 1 where a read hardly waits."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Say whether an object is there. Being refused access is an error, not False."""
         ...
