@@ -22,14 +22,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="a trainer's --output_dir")
-    missing = 0
+    untrained = 0
     for folder in parser.parse_args().folders:
-        if (folder / "metrics.jsonl").is_file():
+        metrics = folder / "metrics.jsonl"
+        if metrics.is_file() and of_kind(read_rows(metrics), "train"):
             print("\n".join(summary_lines(folder)))
         else:
-            missing += 1
-            print(f"{folder}: no metrics.jsonl, so nothing was trained here.")
-    return 1 if missing else 0
+            untrained += 1
+            print(f"{folder}: metrics.jsonl holds no training row, so nothing was trained here.")
+    return 1 if untrained else 0
 
 
 def summary_lines(folder: Path) -> list[str]:

@@ -252,6 +252,32 @@ def test_shares_are_not_taken_across_a_change_of_stage() -> None:
     assert [step for step, _ in realised_shares(of_kind(rows, "train"))] == [0.5, 2.5]
 
 
+def test_what_a_real_run_lacks_is_named_at_once(tmp_path: Path) -> None:
+    from common.bucketed_shards import write_bucketed_shards
+    from common.readiness import lacking_base, lacking_data
+
+    import curriculum_sampler as cs
+
+    schedule = cs.StageSchedule.load(EXAMPLES / "common" / "curricula" / "catvton.toml")
+    data = str(tmp_path / "data")
+    write_bucketed_shards(data, {"train": {"easy": 1, "hard": 1}}, height=32, width=24)
+    without_medium, without_val = lacking_data([data], schedule)
+    assert without_medium == "bucket medium of the curriculum; the data has easy, hard."
+    assert without_val.startswith("val data.")
+    write_bucketed_shards(data, {"val": {"easy": 1}}, height=32, width=24)
+    assert len(list(lacking_data([data], schedule))) == 1
+    train, val = lacking_data([str(tmp_path / "nowhere")], schedule)
+    assert "nowhere" in train
+    assert "nowhere" in val
+
+    base = tmp_path / "base"
+    for part in ("unet", "vae"):
+        (base / part).mkdir(parents=True)
+    assert [line.split(":")[0] for line in lacking_base(str(base))] == [f"{base}/scheduler"]
+    (base / "scheduler").mkdir()
+    assert list(lacking_base(str(base))) == []
+
+
 def no_store_left(examples: Path) -> bool:
     """Whether the S3 server that a script started has ended: nobody answers at its endpoint."""
     import urllib.error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
+import importlib
 import json
 import subprocess
 import sys
@@ -201,6 +203,26 @@ def test_unknown_levels_factors_and_tiny_pictures_are_refused() -> None:
         Factors(pose=1.5, occlusion=0, texture=0, clutter=0, lighting=0)
     with pytest.raises(ValueError, match="category='hats'"):
         replace(draw_factors("easy", np.random.default_rng(0)), category="hats")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "body_labels",
+        "braces",
+        "bucketed_shards",
+        "fabric",
+        "factors",
+        "geometry",
+        "metrics_rows",
+        "synthetic",
+        "vton_data",
+    ],
+)
+def test_the_examples_in_docstrings_are_true(name: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(f"common.{name}"))
+    assert failed == 0
+    assert tried > 0
 
 
 def test_the_viton_hd_layout_has_its_names_and_its_mismatched_pairs(tmp_path: Path) -> None:
