@@ -21,21 +21,34 @@ from .sampler import MixtureSampler
 from .schedule import Stage, StageSchedule
 
 if TYPE_CHECKING:
+    from .build import write_shards
+    from .dataset import CurriculumDataset
+    from .indexing import index_shards
     from .loader import CurriculumLoader
+    from .manifest import Manifest
+    from .memory_storage import MemoryStorage
 
 _LAZY = {
+    "CurriculumDataset": "dataset",
     "CurriculumLoader": "loader",
+    "Manifest": "manifest",
+    "MemoryStorage": "memory_storage",
+    "index_shards": "indexing",
+    "write_shards": "build",
 }
 
 __all__ = [
     "ArgumentError",
     "Change",
+    "CurriculumDataset",
     "CurriculumError",
     "CurriculumLoader",
     "Draw",
     "Draws",
     "Exposure",
     "ExposureTable",
+    "Manifest",
+    "MemoryStorage",
     "MissingExtraError",
     "MixtureSampler",
     "Plan",
@@ -45,6 +58,8 @@ __all__ = [
     "StageSchedule",
     "StateMismatchError",
     "StorageError",
+    "index_shards",
+    "write_shards",
 ]
 
 

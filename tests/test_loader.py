@@ -1,0 +1,205 @@
+"""The loader delivers what the order says, whoever fetches it, and counts what the caller received."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import curriculum_sampler as cs
+
+SCHEDULE = cs.StageSchedule(
+    [
+        cs.Stage("easy", {"easy": 1}, steps=5, lr=1.0),
+        cs.Stage("medium", {"easy": 3, "medium": 7}, steps=5, lr=0.5),
+        cs.Stage("hard", {"easy": 1, "medium": 1, "hard": 2}, steps=5, lr=0.2),
+    ]
+)
+SIZES = {"easy": 23, "medium": 19, "hard": 11}
+
+
+def _augmented(sample, rng):
+    return sample | {"noise": float(rng.random())}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    home = tmp_path_factory.mktemp("shards")
+    buckets = {
+        name: [
+            {"__key__": f"{name}{n:03}", "npy": np.full(3, n, np.float32), "json": {"n": n}}
+            for n in range(size)
+        ]
+        for name, size in SIZES.items()
+    }
+    cs.write_shards(str(home), buckets, samples_per_shard=7)
+    return str(home)
+
+
+@pytest.fixture
+def dataset(folder):
+    return cs.CurriculumDataset(cs.Manifest.load(folder), transform=_augmented, schedule=SCHEDULE)
+
+
+def make(dataset, **options):
+    return cs.CurriculumLoader(dataset, **({"batch_size": 8, "seed": 17} | options))
+
+
+def told(batch) -> list[tuple[str, float]]:
+    return list(zip(batch["__key__"], batch["noise"].tolist(), strict=True))
+
+
+@pytest.fixture
+def expected(dataset):
+    return [told(batch) for batch in make(dataset)]
+
+
+def test_batches_are_the_samples_of_the_draws(dataset):
+    loader = make(dataset)
+    for step, batch in enumerate(loader):
+        draws = loader.sampler.draws(step=step)
+        assert batch["__key__"] == [f"{bucket}{index:03}" for bucket, index in draws]
+        assert torch.equal(batch["npy"][:, 0], torch.tensor(draws.indices, dtype=torch.float32))
+        assert batch["__bucket__"] == [draw.bucket for draw in draws]
+    assert step == 14
+
+
+@pytest.mark.parametrize(("num_workers", "context"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+def test_workers_change_neither_order_nor_augmentation(dataset, expected, num_workers, context):
+    loader = make(dataset, num_workers=num_workers, multiprocessing_context=context)
+    assert [told(batch) for batch in loader] == expected
+
+
+def test_each_batch_comes_with_its_step_stage_rate_and_mixture(dataset):
+    loader = make(dataset, num_workers=2)
+    assert (loader.step, loader.stage, loader.lr) == (0, "easy", 1.0)
+    seen = [(loader.step, loader.stage, loader.lr, loader.mixture) for _ in loader]
+    assert [step for step, *_ in seen] == list(range(15))
+    assert seen[4][1:] == ("easy", 1.0, {"easy": 1.0})
+    assert seen[5][1:] == ("medium", 0.5, {"easy": 0.3, "medium": 0.7})
+    assert (loader.step, loader.stage, len(loader)) == (14, "hard", 0)
+    assert list(loader) == []
+
+
+@pytest.mark.parametrize("workers_then", [0, 3])
+@pytest.mark.parametrize("stop", [1, 4, 5, 6, 15])
+def test_a_state_counts_what_was_delivered_not_what_was_fetched_ahead(dataset, expected, stop, workers_then):
+    loader = make(dataset, num_workers=2)
+    received = [told(batch) for _, batch in zip(range(stop), loader, strict=False)]
+    state = json.loads(json.dumps(loader.state_dict()))
+    resumed = make(dataset, num_workers=workers_then)
+    resumed.load_state_dict(state)
+    assert (resumed.step, len(resumed)) == (stop, 15 - stop)
+    if stop < 15:
+        assert resumed.lr == resumed.plan.at(stop).lr
+    assert received + [told(batch) for batch in resumed] == expected
+
+
+def test_an_abandoned_iteration_loses_nothing(dataset, expected):
+    loader = make(dataset, num_workers=2)
+    received = []
+    for batch in loader:
+        received.append(told(batch))
+        if len(received) == 6:
+            break
+    assert received + [told(batch) for batch in loader] == expected
+
+
+def test_one_iteration_is_valid_at_a_time(dataset):
+    loader = make(dataset)
+    first = iter(loader)
+    next(first)
+    state = loader.state_dict()
+    next(first)
+    loader.load_state_dict(state)
+    with pytest.raises(cs.CurriculumError, match="This iteration is over"):
+        next(first)
+    next(iter(loader))
+    assert loader.step == 1
+
+
+def test_accumulation_yields_the_parts_of_a_step(dataset, expected):
+    loader = make(dataset, grad_accumulation=4)
+    parts, steps, done = [], [], []
+    for batch in loader:
+        parts += told(batch)
+        steps.append(loader.step)
+        done.append(loader.steps_done)
+    assert parts == [sample for batch in expected for sample in batch]
+    assert steps == [step for step in range(15) for _ in range(4)]
+    assert done[:5] == [0, 0, 0, 1, 1]
+
+
+def test_ranks_share_the_global_batch(dataset, expected):
+    ranks = [make(dataset, rank=rank, world_size=2, grad_accumulation=2) for rank in range(2)]
+    for batch, parts in zip(expected, zip(*[_steps(rank, 2) for rank in ranks], strict=True), strict=True):
+        assert sorted(batch) == sorted(parts[0] + parts[1])
+
+
+def _steps(loader, accumulation):
+    micro = [told(batch) for batch in loader]
+    starts = range(0, len(micro), accumulation)
+    return [[sample for part in micro[at : at + accumulation] for sample in part] for at in starts]
+
+
+def test_advancing_takes_effect_beyond_what_workers_were_asked_for_and_replays(dataset):
+    loader = make(dataset, num_workers=2, prefetch_factor=1)
+    keys = []
+    for batch in loader:
+        keys.append(batch["__key__"])
+        if loader.step == 1:
+            begins = loader.advance("plateau")
+    assert 2 <= begins < 5
+    assert loader.plan.boundaries[1] == begins
+    replay = make(dataset)
+    replay.load_state_dict(loader.sampler.state_dict(step=0))
+    assert [batch["__key__"] for batch in replay] == keys
+
+
+def test_global_random_numbers_are_untouched(dataset):
+    before = torch.random.get_rng_state()
+    for num_workers in (0, 2):
+        list(make(dataset, num_workers=num_workers))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_damaged_shard_is_an_error_with_and_without_workers(dataset, folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "damaged")
+    shard = next((tmp_path / "damaged").rglob("*medium*.tar"))
+    data = bytearray(shard.read_bytes())
+    data[700] ^= 1
+    shard.write_bytes(data)
+    damaged = cs.CurriculumDataset(cs.Manifest.load(str(tmp_path / "damaged")), schedule=SCHEDULE)
+    for num_workers in (0, 2):
+        with pytest.raises(cs.ShardError, match=shard.name):
+            list(make(damaged, num_workers=num_workers))
+
+
+def test_other_data_is_refused_on_resume(dataset, tmp_path):
+    loader = make(dataset)
+    next(iter(loader))
+    buckets = {
+        name: [{"__key__": f"{name}{n:03}", "npy": np.full(3, n + 1, np.float32)} for n in range(size)]
+        for name, size in SIZES.items()
+    }
+    cs.write_shards(str(tmp_path), buckets)
+    other = cs.CurriculumDataset(cs.Manifest.load(str(tmp_path)))
+    with pytest.raises(cs.StateMismatchError, match="bucket 'easy' holds other samples"):
+        make(other, schedule=SCHEDULE, plan_options={"run_sizes": loader.plan.run_sizes}).load_state_dict(
+            loader.state_dict()
+        )
+
+
+def test_what_does_not_fit_is_refused_early(dataset, folder):
+    with pytest.raises(cs.ArgumentError, match="The loader has no schedule"):
+        make(cs.CurriculumDataset(cs.Manifest.load(folder)))
+    with pytest.raises(cs.ArgumentError, match="grad_accumulation=3 = 3 micro-batches"):
+        make(dataset, grad_accumulation=3)
+    with pytest.raises(cs.ArgumentError, match="rank: got 1 with world_size=1"):
+        make(dataset, rank=1)
+    with pytest.raises(cs.ArgumentError, match="bucket 'absent', which is absent"):
+        make(dataset, schedule=cs.StageSchedule([cs.Stage("x", {"absent": 1}, steps=1)]))
