@@ -168,9 +168,9 @@ class Scene:
         for side in SIDES:
             start = figure.joints[f"{side}_ear"] + figure.up * 0.01 * unit
             inward = (figure.joints["mid_hip"] - start) / np.hypot(*(figure.joints["mid_hip"] - start))
-            end = start + (0.35 * inward - 0.75 * figure.up) * (0.1 + self._strands) * unit
-            self.canvas.polygon(limb(start, end, 0.03 * unit, 0.052 * unit), self._hair, Parse.HAIR)
-            self.canvas.polygon(ellipse(end, 0.026 * unit, 0.026 * unit), self._hair, Parse.HAIR)
+            end = start + (0.35 * inward - 0.75 * figure.up) * (0.1 + 0.6 * self._strands) * unit
+            self.canvas.polygon(limb(start, end, 0.026 * unit, 0.036 * unit), self._hair, Parse.HAIR)
+            self.canvas.polygon(ellipse(end, 0.018 * unit, 0.018 * unit), self._hair, Parse.HAIR)
 
 
 def _arm_label(side: str) -> Parse:
