@@ -22,7 +22,12 @@ from common.run_summary import summary_lines  # noqa: E402
 SCRIPTS = sorted(EXAMPLES.glob("*.sh")) + sorted(EXAMPLES.glob("*/*.sh"))
 RECORDER = """
 import json, os, pathlib, sys
-arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+arguments = {}
+for word in sys.argv[1:]:
+    if word.startswith("--"):
+        flag, arguments[word] = word, ""
+    else:
+        arguments[flag] = f"{arguments[flag]} {word}".strip()
 folder = pathlib.Path(arguments["--output_dir"])
 folder.mkdir(parents=True, exist_ok=True)
 with open(folder / "calls.jsonl", "a") as calls:
@@ -111,6 +116,7 @@ def test_the_real_run_is_the_specification_s_three_calls(examples: Path) -> None
     latest = str(folder / "latest_checkpoint.pt")
     assert [call["--resume_from_checkpoint"] for call in made] == ["latest", latest, latest]
     assert {call["--output_dir"] for call in made} == {str(folder)}
+    assert {call["--s3_prefixes"] for call in made} == {"s3://shop/a s3://shop/b"}
     assert {call["--wandb_project"] for call in made} == {"catvton-curriculum"}
     assert [call["--wandb_run_name"] for call in made] == [
         f"catvton-curriculum-stage{number}-{name}"
