@@ -44,6 +44,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.faults: deque[Fault] = deque()
         self.ranges: list[str] = []
         self.connections = 0
+        self.payers: list[str] = []
         self.never = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -64,6 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_object = self.command == "GET" and "list-type" not in self.path
         if is_object:
             self.server.ranges.append(self.headers.get("Range", ""))
+            self.server.payers.append(self.headers.get("x-amz-request-payer", ""))
         fault = self.server.faults.popleft() if is_object and self.server.faults else Fault("none")
         if fault.action is not None:
             fault.action()

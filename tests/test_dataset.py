@@ -78,7 +78,7 @@ def keys(samples: list[dict[str, Any]]) -> list[str]:
     return [sample["__key__"] for sample in samples]
 
 
-@pytest.mark.parametrize(("workers", "method"), [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "method"), [(0, None), (2, "fork")])
 def test_a_loader_gets_the_same_batches_with_any_workers(
     tmp_path: Path, workers: int, method: str | None
 ) -> None:

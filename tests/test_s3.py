@@ -207,6 +207,12 @@ def test_public_data_needs_no_credentials(
     assert read(S3Storage(s3_bucket, "v1", endpoint_url=s3_endpoint, anonymous=True)) == CONTENT
 
 
+def test_paying_for_the_transfer_is_said_only_when_agreed_to(s3_bucket: str, proxy: FaultProxy) -> None:
+    read(stored(s3_bucket, proxy.url))
+    read(S3Storage(s3_bucket, "v1", endpoint_url=proxy.url, requester_pays=True))
+    assert proxy.payers == ["", "requester"]
+
+
 def test_credentials_never_reach_a_message(s3_bucket: str, proxy: FaultProxy) -> None:
     place = stored(s3_bucket, proxy.url)
     for fault in (
@@ -240,6 +246,16 @@ def test_a_storage_used_before_works_in_a_child_process(
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.starmap(read_all, [(plain, "a.tar")] * 4) == [CONTENT] * 4
     assert read(place) == CONTENT
+
+
+def test_a_forked_child_does_not_share_its_parents_connection(s3_bucket: str, proxy: FaultProxy) -> None:
+    place = stored(s3_bucket, proxy.url)
+    assert proxy.connections == 1
+    child = multiprocessing.get_context("fork").Process(target=read, args=(place,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert proxy.connections == 2
 
 
 def test_errors_survive_the_way_out_of_a_worker(s3_bucket: str, s3_endpoint: str) -> None:

@@ -174,6 +174,17 @@ def test_a_flipped_bit_in_a_header_is_an_error_or_changes_nothing(position: int,
         assert members(bytes(tar)) == before
 
 
+@pytest.mark.parametrize(("flag", "kind"), [(b"1", "hard link"), (b"5", "directory"), (b"6", "pipe")])
+def test_what_has_no_content_has_none_whatever_size_its_header_tells(flag: bytes, kind: str) -> None:
+    info = tarfile.TarInfo("thing")
+    info.type, info.size = flag, 700
+    found = members(info.tobuf(tarfile.USTAR_FORMAT) + tar_bytes({"a.txt": b"abc"}))
+    assert [(member.name.rstrip("/"), member.kind, member.num_bytes) for member in found] == [
+        ("thing", kind, 0),
+        ("a.txt", "file", 3),
+    ]
+
+
 @pytest.mark.parametrize("field", [(124, b"9z"), (124, b"-1")])
 def test_a_size_that_is_no_number_is_an_error(field: tuple[int, bytes]) -> None:
     tar = bytearray(tar_bytes({"a.txt": b"abc"}))

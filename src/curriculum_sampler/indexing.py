@@ -37,7 +37,8 @@ def index_shards(
         source: Root of the tars.
         buckets: Bucket name -> names of its tars below ``source``, in order; or a function from the
             name of a tar to its bucket (None leaves it out), asked for all ``*.tar`` in name order.
-        destination: Where indexes and manifest go, if ``source`` cannot be written to.
+        destination: Where indexes and manifest go, if ``source`` cannot be written to. The manifest
+            remembers the url of ``source``.
         split: Name of the split these tars make up.
         difficulties: Bucket name -> (lowest, highest) difficulty, for the record.
         overwrite: Replace the split if it exists.
