@@ -52,23 +52,27 @@ def in_bucket_order(names: Sequence[str]) -> list[str]:
 
 
 def realised_shares(rows: Sequence[Row]) -> list[tuple[float, dict[str, float]]]:
-    """Return, between each two training rows of a stage, the middle step and the share of each bucket drawn.
+    """Return, for each training row, the middle of the steps it speaks of and the share of each bucket drawn in them.
+
+    A row speaks of the steps since the row before it. Trainers write one at the end of every stage, so no row speaks
+    of two stages.
 
     >>> rows = [
-    ...     {"step": 0, "stage": "a", "samples_by_bucket": {"easy": 8}},
-    ...     {"step": 10, "stage": "a", "samples_by_bucket": {"easy": 14, "hard": 2}},
+    ...     {"step": 4, "samples_by_bucket": {"easy": 8}},
+    ...     {"step": 10, "samples_by_bucket": {"easy": 14, "hard": 2}},
     ... ]
     >>> realised_shares(rows)
-    [(5.0, {'easy': 0.75, 'hard': 0.25})]
+    [(2.0, {'easy': 1.0}), (7.0, {'easy': 0.75, 'hard': 0.25})]
     """
     found = []
-    for before, after in itertools.pairwise(rows):
+    nothing: Row = {"step": 0, "samples_by_bucket": {}}
+    for before, after in itertools.pairwise([nothing, *rows]):
         drawn = {
             name: count - before["samples_by_bucket"].get(name, 0)
             for name, count in after["samples_by_bucket"].items()
         }
         total = sum(drawn.values())
-        if total > 0 and before["stage"] == after["stage"]:
+        if total > 0:
             middle = (before["step"] + after["step"]) / 2
             found.append((middle, {name: count / total for name, count in drawn.items()}))
     return found

@@ -59,14 +59,16 @@ def plot_training(rows: Sequence[Row], path: Path, title: str) -> None:
 
 
 def _planned(axes: plt.Axes, rows: Sequence[Row], buckets: Sequence[str], colours: dict[str, str]) -> None:
-    steps = [row["step"] for row in rows]
-    shares = np.array([[row["target_mixture"].get(bucket, 0.0) for row in rows] for bucket in buckets])
+    """Areas: a row's target holds for the steps up to it."""
+    steps = [0, *(row["step"] for row in rows)]
+    targets = [rows[0]["target_mixture"], *(row["target_mixture"] for row in rows)]
+    shares = np.array([[target.get(bucket, 0.0) for target in targets] for bucket in buckets])
     axes.stackplot(
         steps,
         shares,
         labels=[f"{bucket}, planned" for bucket in buckets],
-        colors=[colours[name] for name in buckets],
-        step="post",
+        colors=[colours[bucket] for bucket in buckets],
+        step="pre",
     )
 
 
@@ -88,8 +90,9 @@ def _drawn(axes: plt.Axes, rows: Sequence[Row], buckets: Sequence[str]) -> None:
 
 
 def _entries(rows: Sequence[Row]) -> list[tuple[int, str]]:
-    """Return the first logged step of every stage."""
+    """Return the step at which every stage begins: where the row before its first one ends."""
+    starts = [0, *(row["step"] for row in rows[:-1])]
     entered: dict[str, int] = {}
-    for row in rows:
-        entered.setdefault(row["stage"], row["step"])
-    return [(step, stage) for stage, step in entered.items()]
+    for start, row in zip(starts, rows, strict=True):
+        entered.setdefault(row["stage"], start)
+    return [(start, stage) for stage, start in entered.items()]

@@ -41,7 +41,7 @@ def summary_lines(folder: Path) -> list[str]:
     plot_training(rows, plot, folder.name)
     sheets = sorted((folder / "samples").glob("step_*.png"), key=lambda path: int(path.stem.split("_")[1]))
     lines = [
-        f"{folder.name}: {training[-1]['step'] + 1} steps, {sum(training[-1]['samples_by_bucket'].values())} samples"
+        f"{folder.name}: {training[-1]['step']} steps, {sum(training[-1]['samples_by_bucket'].values())} samples"
     ]
     lines.append(f"  checkpoint   {folder / 'latest_checkpoint.pt'}")
     lines += [f"  stage final  {path}" for path in sorted(folder.glob("checkpoint_stage*.pt"))]

@@ -228,8 +228,8 @@ def test_a_summary_tells_where_things_are_and_what_was_learned(tmp_path: Path) -
 
     train = {"loss_by_bucket": {"easy": 0.5}, "target_mixture": {"easy": 0.75, "hard": 0.25}}
     text = row("validation", 0, loss_by_bucket={"easy": 2.0, "hard": 4.0})
-    text += row("train", 0, samples_by_bucket={"easy": 3, "hard": 1}, **train)
-    text += row("train", 1, samples_by_bucket={"easy": 6, "hard": 2}, **train)
+    text += row("train", 1, samples_by_bucket={"easy": 3, "hard": 1}, **train)
+    text += row("train", 2, samples_by_bucket={"easy": 6, "hard": 2}, **train)
     text += row("validation", 2, loss_by_bucket={"easy": 1.0, "hard": 3.0})
     (tmp_path / "metrics.jsonl").write_text(text + '{"kind": "trai')
     (tmp_path / "samples").mkdir()
@@ -250,12 +250,16 @@ def test_a_damaged_line_of_the_metrics_is_named(tmp_path: Path) -> None:
         read_rows(tmp_path / "metrics.jsonl")
 
 
-def test_shares_are_not_taken_across_a_change_of_stage() -> None:
+def test_the_shares_of_a_row_are_those_of_the_steps_since_the_row_before() -> None:
     rows = [
-        {"kind": "train", "step": step, "stage": stage, "samples_by_bucket": {"easy": seen}}
-        for step, stage, seen in ((0, "a", 4), (1, "a", 8), (2, "b", 12), (3, "b", 16))
+        {"kind": "train", "step": step, "samples_by_bucket": seen}
+        for step, seen in ((2, {"easy": 4}), (6, {"easy": 4, "hard": 12}), (4, {"easy": 4, "hard": 4}))
     ]
-    assert [step for step, _ in realised_shares(of_kind(rows, "train"))] == [0.5, 2.5]
+    assert realised_shares(of_kind(rows, "train")) == [
+        (1.0, {"easy": 1.0}),
+        (3.0, {"easy": 0.0, "hard": 1.0}),
+        (5.0, {"easy": 0.0, "hard": 1.0}),
+    ]
 
 
 def test_what_a_real_run_lacks_is_named_at_once(tmp_path: Path) -> None:
