@@ -22,7 +22,7 @@ class Fault:
     """What happens to one answer.
 
     ``kind`` is "status", "reset" (connection reset after ``after`` bytes of the body), "cut" (closed
-    as if it were the end), "stall" (silence), "drip" (a byte every 5 ms), "flip" (a wrong byte) or
+    as if it were the end), "stall" (silence), "drip" (a byte every 5 ms), "flip" (a wrong byte), "whole" (the range is ignored) or
     "before" (``action`` is run first, then the request is served as usual).
     """
 
@@ -73,6 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = f"<Error><Code>{fault.code}</Code><Message>m</Message></Error>".encode()
             self._send(fault.status, [("Content-Length", str(len(body)))], body)
             return
+        if fault.kind == "whole":
+            del self.headers["Range"]
         status, headers, body = self._forward()
         if fault.kind == "flip" and status < 300:
             body = body[: fault.after] + bytes([body[fault.after] ^ 1]) + body[fault.after + 1 :]

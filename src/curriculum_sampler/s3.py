@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import urlsplit
 
@@ -17,8 +16,9 @@ from .errors import ArgumentError, StorageError
 from .extras import missing
 from .locations import StorageOptions
 from .retry import Budget, Retry
-from .s3_failure import REQUEST_ERRORS, Failure, classify, out_of_time, short_body
+from .s3_failure import NO_BUCKET, REQUEST_ERRORS, Failure, classify, out_of_time, short_body
 from .storage import ObjectStat, check_key
+from .transfer import Transfer
 
 try:
     import boto3
@@ -29,9 +29,6 @@ except ImportError as error:
     raise missing("boto3", "s3") from error
 
 Answer = TypeVar("Answer")
-
-# Between two pieces of a body the deadline is looked at, so a trickling server cannot hold a read.
-PIECE_BYTES = 256 * 1024
 
 
 class S3Storage:
@@ -105,20 +102,23 @@ class S3Storage:
         return 16
 
     def exists(self, key: str) -> bool:
-        return self._head(key) is not None
+        try:
+            self.stat(key)
+        except AbsentError:
+            return False
+        return True
 
     def stat(self, key: str) -> ObjectStat:
-        found = self._head(key)
-        if found is None:
-            raise StorageError(
-                f"{self.url}/{key} does not exist{self._at()}. "
-                "Check the url, or whether the data set was uploaded whole."
-            )
-        return found
+        try:
+            answer = self._ask(key, lambda: self._api.head_object(**self._names(key)))
+        except AbsentError:
+            self._check_bucket()
+            raise
+        return ObjectStat(int(answer["ContentLength"]), str(answer["ETag"]))
 
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
         budget = self.retry.start()
-        transfer = _Transfer(buffer, offset)
+        transfer = Transfer(buffer, offset)
         while transfer.missing:
             failure = self._attempt(key, transfer, etag, budget)
             if failure is None:
@@ -142,39 +142,33 @@ class S3Storage:
                 return sorted(keys)
             query["ContinuationToken"] = page["NextContinuationToken"]
 
-    def _head(self, key: str) -> ObjectStat | None:
+    def _check_bucket(self) -> None:
+        """Tell a missing bucket from a missing object: the answer to a HEAD has no body that would."""
         try:
-            answer = self._ask(key, lambda: self._api.head_object(**self._names(key)))
-        except _AbsentError:
-            # A HEAD has no body, so a missing bucket looks like a missing object: ask which it is.
-            self._ask(key, lambda: self._api.head_bucket(Bucket=self.bucket), bucket=True)
-            return None
-        return ObjectStat(int(answer["ContentLength"]), str(answer["ETag"]))
+            self._ask("", lambda: self._api.head_bucket(Bucket=self.bucket))
+        except AbsentError:
+            raise StorageError(f"{self.url}{self._at()}: {NO_BUCKET}") from None
 
-    def _ask(self, key: str, request: Callable[[], Answer], *, bucket: bool = False) -> Answer:
+    def _ask(self, key: str, request: Callable[[], Answer]) -> Answer:
         budget = self.retry.start()
         while True:
             try:
                 return request()
             except REQUEST_ERRORS as error:
                 failure = classify(error)
-            if failure.is_absent:
-                if not bucket:
-                    raise _AbsentError
-                advice = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
-                failure = Failure(failure.what, advice, False)
             if not failure.may_pass or not budget.pause():
                 raise self._error(key, failure, budget)
 
     def _error(self, key: str, failure: Failure, budget: Budget, offset: int | None = None) -> StorageError:
         where = f"{self.url}/{key}" if key else self.url
         at_offset = "" if offset is None else f" at offset {offset}"
-        return StorageError(
+        kind = AbsentError if failure.is_absent else StorageError
+        return kind(
             f"{where}{at_offset}: {failure.what}{self._at()} "
             f"(attempt {budget.attempts}, {budget.elapsed:.1f} s). {failure.advice}"
         )
 
-    def _attempt(self, key: str, transfer: _Transfer, etag: str | None, budget: Budget) -> Failure | None:
+    def _attempt(self, key: str, transfer: Transfer, etag: str | None, budget: Budget) -> Failure | None:
         """Ask once for what is missing; return why it did not all come."""
         pinned = {} if etag is None else {"IfMatch": etag}
         wanted = f"bytes={transfer.first}-{transfer.last}"
@@ -258,7 +252,7 @@ class S3Storage:
         return f"S3Storage({self.bucket!r}, {self.prefix!r}, endpoint_url={self.endpoint_url!r})"
 
 
-class _AbsentError(Exception):
+class AbsentError(StorageError):
     """The server answered that an object is not there."""
 
 
@@ -272,37 +266,3 @@ def check_endpoint(url: str) -> None:
         )
     if place.scheme not in ("http", "https") or not place.hostname:
         raise ArgumentError(f"endpoint_url={url!r} must be like https://host or http://host:port.")
-
-
-@dataclass(slots=True)
-class _Transfer:
-    """The part of an object that is being read, and how much of it has arrived."""
-
-    buffer: memoryview
-    offset: int
-    received: int = 0
-
-    @property
-    def missing(self) -> int:
-        return len(self.buffer) - self.received
-
-    @property
-    def first(self) -> int:
-        return self.offset + self.received
-
-    @property
-    def last(self) -> int:
-        return self.offset + len(self.buffer) - 1
-
-    def pour(self, body: Any, budget: Budget) -> None:
-        """Read a body until all has arrived, the body ends, or the deadline passes."""
-        with body as stream:
-            # ``read1`` returns what has arrived, so what came before a fault is kept and resumed from.
-            read = getattr(stream, "read1", stream.read)
-            while self.missing and not budget.is_late:
-                piece = read(min(PIECE_BYTES, self.missing))
-                if not piece:
-                    return
-                self.buffer[self.received : self.received + len(piece)] = piece
-                self.received += len(piece)
-                budget.progressed()

@@ -15,6 +15,8 @@ except ImportError as error:
 # Everything that a request, or the reading of its body, may raise.
 REQUEST_ERRORS = (boto.ClientError, boto.BotoCoreError, HTTPError, OSError)
 
+NO_BUCKET = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
+
 _PASSING_STATUSES = {408, 429, 500, 502, 503, 504}
 _PASSING_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "InternalError"}
 
@@ -90,10 +92,9 @@ def _answered(error: boto.ClientError) -> Failure:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     what = f"the server answered {status} {code}" if code != str(status) else f"the server answered {status}"
     if code == "NoSuchBucket":
-        advice = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
-        return Failure(what, advice, False)
+        return Failure(what, NO_BUCKET, False)
     if status == 404:
-        advice = "There is no such object: check the url, or whether the data set was uploaded whole."
+        advice = "The object does not exist: check the url, or whether the data set was uploaded whole."
         return Failure(what, advice, False, is_absent=True)
     if status in (401, 403):
         advice = "Access is denied: check the credentials, profile and bucket policy (and requester_pays)."
