@@ -45,7 +45,8 @@ def test_batches_and_prefixes_keep_the_mixture_within_the_bound(quick_run):
 
 def test_the_tables_replace_what_stood_between_the_markers(quick_run):
     page = quick_run[1]
-    assert page.startswith("before\n<!-- order: begin -->") and page.endswith("<!-- order: end -->\nafter\n")
+    assert page.startswith("before\n<!-- order: begin -->")
+    assert page.endswith("<!-- order: end -->\nafter\n")
     assert "| ours |" in page
     assert "old" not in page
 
