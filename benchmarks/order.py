@@ -7,7 +7,7 @@ Every case runs in processes of its own, so that imports, caches and memory do n
 such processes. Time is CPU time (``time.process_time`` plus that of child processes), so that a busy machine
 disturbs little. Memory is the rise of the peak resident set (Linux) from just after the imports.
 
-Results go to ``benchmarks/results/order.json`` and, as tables, between the markers of ``docs/benchmarks.md``.
+A whole run writes ``benchmarks/results/order.json``; ``--docs docs/benchmarks.md`` puts the tables between that page's markers.
 """
 
 import argparse
@@ -55,8 +55,8 @@ def main() -> None:
             print(f"{name}, buckets of {size:.0e}: {report['speed'][name][f'{size:.0e}']}", file=sys.stderr)
         report["mixture"][name] = _run_case("mixture", name, SIZES[0], arguments)
     report["machine"] |= {"load_before": load_before, "load_after": os.getloadavg()}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     tables = as_markdown(report)
     print(tables)
     if arguments.docs:
@@ -73,12 +73,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=PEERS, help="a peer to run; may be repeated")
     parser.add_argument("--repeats", type=int, help="processes to take medians over (3, or 1 with --quick)")
     parser.add_argument("--seconds", type=float, help="least CPU time of a speed measurement (1, or 0.05)")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "order.json")
+    parser.add_argument(
+        "--json", type=Path, help="file to write; a whole run writes benchmarks/results/order.json"
+    )
     parser.add_argument(
         "--docs", type=Path, help="a page whose tables are to be replaced: docs/benchmarks.md"
     )
     parser.add_argument("--case", nargs=3, metavar=("KIND", "PEER", "SIZE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if not (arguments.json or arguments.quick or arguments.only):
+        arguments.json = ROOT / "benchmarks" / "results" / "order.json"
     arguments.repeats = arguments.repeats or (1 if arguments.quick else 3)
     arguments.seconds = arguments.seconds or (0.05 if arguments.quick else 1.0)
     return arguments
