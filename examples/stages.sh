@@ -38,7 +38,7 @@ train_in_stages() {
     # The first stage may start afresh; a later one without a checkpoint would be a broken hand-over, hence an error.
     resume=latest
     ((number == 1)) || resume=$folder/latest_checkpoint.pt
-    say "$name, stage $number ($stage): to $total ${total_flag#--}, learning rate $rate"
+    say "$name, stage $number ($stage): to $total ${total_flag##*_} in all, learning rate $rate"
     "${launch[@]}" "$EXAMPLES/$name/train.py" \
       --difficulty "$stage" \
       "$total_flag" "$total" \
