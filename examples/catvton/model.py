@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from common.tiny_vae import new_tiny_vae
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -30,15 +31,6 @@ TINY_UNET: dict[str, Any] = {
     "attention_head_dim": 4,
     "cross_attention_dim": 8,
     "norm_num_groups": 8,
-}
-TINY_VAE: dict[str, Any] = {
-    "block_out_channels": (16, 32),
-    "down_block_types": ("DownEncoderBlock2D", "DownEncoderBlock2D"),
-    "up_block_types": ("UpDecoderBlock2D", "UpDecoderBlock2D"),
-    "layers_per_block": 1,
-    "norm_num_groups": 8,
-    "latent_channels": 4,
-    "scaling_factor": 1.0,
 }
 # A short run learns colours only if the steps near pure noise must name them: hence v-prediction on a
 # schedule that ends in pure noise. `full` keeps whatever schedule its base was trained with.
@@ -74,6 +66,10 @@ def skip_cross_attention(unet: nn.Module, *, compatible: bool = True) -> None:
     for module in unet.modules():
         if getattr(module, "attn2", None) is not None:
             module.attn2 = SkippedCrossAttention() if compatible else None
+            if not compatible:
+                module.norm2 = (
+                    None  # the block skips it then; left in, its weights would never get a gradient
+                )
 
 
 def widen_conv_in(unet: UNet2DConditionModel, channels: int = UNET_CHANNELS) -> None:
@@ -133,6 +129,17 @@ class CatVTON:
         """Named parameters that training may change, in a fixed order."""
         return ((name, p) for name, p in self.unet.named_parameters() if p.requires_grad)
 
+    def move(self, device: torch.device, half: torch.dtype) -> None:
+        """Move to a device and get ready to train: frozen weights in ``half``, trained ones in float32.
+
+        An update is too small for a half-precision weight to notice.
+        """
+        for part in (self.unet, self.vae):
+            for parameter in part.parameters():
+                parameter.data = parameter.data.to(device, torch.float32 if parameter.requires_grad else half)
+            nn.Module.to(part, device)  # buffers; diffusers' own `to` is about dtypes
+        self.unet.train()
+
     def frozen_digest(self) -> str:
         """Identify the frozen weights of UNet and VAE by shapes and a few values of each tensor.
 
@@ -176,7 +183,7 @@ def build_catvton(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             unet = UNet2DConditionModel(**TINY_UNET)
-            autoencoder = AutoencoderKL.from_pretrained(vae) if vae else AutoencoderKL(**TINY_VAE)
+            autoencoder = AutoencoderKL.from_pretrained(vae) if vae else new_tiny_vae()
         noise_scheduler = DDPMScheduler(**TINY_SCHEDULER)
     else:
         if base is None:

@@ -73,6 +73,19 @@ def save_checkpoint(folder: Path, name: str, content: Mapping[str, Any], *, limi
     return path
 
 
+def plain(values: Any) -> Any:
+    """Return a configuration as plain Python types, which is all that a checkpoint may hold.
+
+    >>> plain({"folder": Path("a"), "size": (1, 2)})
+    {'folder': 'a', 'size': [1, 2]}
+    """
+    if isinstance(values, Mapping):
+        return {str(key): plain(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [plain(value) for value in values]
+    return values if isinstance(values, str | int | float | bool | None) else str(values)
+
+
 def find_checkpoint(wanted: str | None, folder: Path) -> Path | None:
     """Resolve ``--resume_from_checkpoint``: a path, ``latest`` in the output folder, or None for a fresh start.
 

@@ -25,9 +25,14 @@ class StopRequest:
         self._before: dict[signal.Signals, object] = {}
 
     @property
+    def name(self) -> str:
+        """Name of the signal; of SIGTERM where only another rank received one."""
+        return (self.signal or signal.SIGTERM).name
+
+    @property
     def exit_code(self) -> int:
-        """128 plus the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM; 0 without one."""
-        return 0 if self.signal is None else 128 + self.signal
+        """128 plus the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + (self.signal or signal.SIGTERM)
 
     def __enter__(self) -> StopRequest:
         self._before = {number: signal.signal(number, self._remember) for number in self.SIGNALS}

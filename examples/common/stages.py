@@ -92,6 +92,23 @@ def plan_of_checkpoint(loader_state: Mapping[str, Any]) -> cs.Plan:
     return cs.Plan(cs.StageSchedule.from_dict(told.pop("schedule")), **told, changes=changes)
 
 
+def describe_plan(loader: cs.CurriculumLoader) -> str:
+    """What ``--dry_run`` prints: the schedule, what it draws from which bucket, and the shapes of a batch it reads."""
+    plan = loader.plan
+    batch = next(iter(loader))
+    shapes = {name: tuple(value.shape) for name, value in batch.items() if hasattr(value, "shape")}
+    exposure = plan.exposure()
+    return "\n".join(
+        [
+            repr(plan.schedule),
+            f"steps {loader.step:,} to {plan.total_steps:,}, global batch {plan.batch_size}",
+            repr(exposure),
+            *(f"note: {warning}" for warning in exposure.warnings),
+            f"first batch: {shapes}",
+        ]
+    )
+
+
 def _declared_stage(declared: cs.StageSchedule, name: str) -> cs.Stage:
     for stage in declared.stages:
         if stage.name == name:

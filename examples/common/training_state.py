@@ -1,0 +1,88 @@
+"""What a training must carry from one process to the next, apart from the data's position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from common.randomness import rng_state, set_rng_state
+from common.tally import Tally
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from curriculum_sampler.errors import StateMismatchError
+
+
+@dataclass
+class TrainingState:
+    """Trained weights, their averages, moments, loss scale, counts, and the global generators.
+
+    Attributes:
+        parameters: The trained weights by name; frozen ones are in no checkpoint.
+        base: What the frozen weights come from, in words.
+        frozen_digest: Identifies the frozen weights: another base would make the trained ones meaningless.
+        optimizer: Its learning rate is set by the step, whatever is loaded.
+        ema: Averages of ``parameters``, in their order.
+        scaler: Loss scale of fp16; disabled otherwise.
+        tally: Samples seen and running loss per bucket.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    base: str
+    frozen_digest: str
+    optimizer: torch.optim.Optimizer
+    ema: EMAModel | None
+    scaler: torch.amp.GradScaler
+    tally: Tally
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain types; the tensors are the live ones, to be written at once."""
+        return {
+            "base_model": {"name": self.base, "frozen_digest": self.frozen_digest},
+            "model": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "ema": self.ema.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "samples_seen": dict(self.tally.samples_seen),
+            "bucket_loss": dict(self.tally.loss),
+            "rng": rng_state(),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned in another process.
+
+        Raises:
+            StateMismatchError: It continues another model or another base; nothing was changed.
+        """
+        self._refuse_another_model(saved)
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(saved["model"][name])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.ema is not None and saved["ema"] is not None:
+            self.ema.load_state_dict(saved["ema"])
+            self.ema.to(next(iter(self.parameters.values())).device)
+        self.scaler.load_state_dict(saved["scaler"])
+        self.tally.samples_seen |= saved["samples_seen"]
+        self.tally.loss |= saved["bucket_loss"]
+        set_rng_state(saved["rng"])
+
+    def _refuse_another_model(self, saved: Mapping[str, Any]) -> None:
+        theirs = {name: tuple(tensor.shape) for name, tensor in saved["model"].items()}
+        ours = {name: tuple(parameter.shape) for name, parameter in self.parameters.items()}
+        if theirs != ours:
+            first = sorted(n for n in theirs.keys() | ours.keys() if theirs.get(n) != ours.get(n))[0]
+            raise StateMismatchError(
+                f"The checkpoint holds another model: {len(theirs)} trained tensors there, {len(ours)} here; {first} is"
+                f" {theirs.get(first, 'absent')} there and {ours.get(first, 'absent')} here."
+                " Use the model flags of that run, or another --output_dir."
+            )
+        base = saved["base_model"]
+        if base["frozen_digest"] != self.frozen_digest:
+            raise StateMismatchError(
+                f"The checkpoint was trained on the base {base['name']!r} (frozen weights {base['frozen_digest'][:8]}),"
+                f" this run has {self.base!r} ({self.frozen_digest[:8]}). Give --pretrained_model_name_or_path and"
+                " --pretrained_vae_name_or_path of that run, or another --output_dir."
+            )
