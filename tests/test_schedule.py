@@ -131,10 +131,10 @@ def test_a_bad_schedule_is_refused():
 
 def test_an_unknown_key_suggests_the_near_miss():
     with pytest.raises(
-        cs.ArgumentError, match="Unknown key 'mixtures' in stage 'a'. Did you mean 'mixture'?"
+        cs.ArgumentError, match=r"Unknown key 'mixtures' in stage 'a'\. Did you mean 'mixture'\?"
     ):
         cs.StageSchedule.from_dict({"stages": [{"name": "a", "mixtures": {"x": 1}, "steps": 5}]})
-    with pytest.raises(cs.ArgumentError, match="Did you mean 'epoch_size'?"):
+    with pytest.raises(cs.ArgumentError, match=r"Did you mean 'epoch_size'\?"):
         cs.StageSchedule.from_dict({"epochsize": "all", "stages": []})
     with pytest.raises(cs.ArgumentError, match="Known keys"):
         cs.StageSchedule.from_dict({"zzz": 1})

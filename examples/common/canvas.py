@@ -9,7 +9,6 @@ from common.geometry import UNIT_SQUARE, Points, homography, project
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
-
 FOLDS_SPAN = (-0.25, 1.25)
 """Part of a piece's own coordinates that its folds cover: more than 0 to 1, since a cut may reach over its square."""
 
