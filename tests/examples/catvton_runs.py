@@ -1,0 +1,139 @@
+"""What the tests of the CatVTON trainer share: small data, a short curriculum, and calls of the real ``train.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from catvton import train
+from common.bucketed_shards import write_bucketed_shards
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+COUNTS = {
+    "train": {"easy": 12, "medium": 12, "hard": 12},
+    "val": {"easy": 3, "medium": 3, "hard": 3},
+}
+STAGES = [("easy", 3, 2e-3), ("medium", 3, 1e-3), ("hard", 2, 5e-4)]
+ENDS = [3, 6, 8]
+CURRICULUM = """
+[[stages]]
+name = "easy"
+mixture = { easy = 1.0 }
+steps = 3
+lr = 2e-3
+
+[[stages]]
+name = "medium"
+mixture = { easy = 0.30, medium = 0.70 }
+steps = 3
+lr = 1e-3
+
+[[stages]]
+name = "hard"
+mixture = { easy = 0.25, medium = 0.25, hard = 0.50 }
+steps = 2
+lr = 5e-4
+"""
+
+
+class Runs:
+    """Calls of the trainer on one set of shards."""
+
+    def __init__(self, folder: Path) -> None:
+        torch.set_num_threads(1)
+        self.shards = folder / "shards"
+        self.curriculum = folder / "curriculum.toml"
+        self.curriculum.write_text(CURRICULUM)
+        write_bucketed_shards(str(self.shards), COUNTS, seed=3, samples_per_shard=4, height=32, width=24)
+
+    def flags(self, output: Path, *more: Any) -> list[str]:
+        """A tiny run's flags; ``more`` wins over those before it."""
+        fixed = (
+            f"--model_preset tiny --height 32 --width 24 --train_batch_size 4 --logging_steps 2 --checkpointing_steps 2"
+            f" --validation_steps 1000 --num_validation_samples 1 --num_validation_inference_steps 2 --report_to jsonl"
+            f" --log_sample_ids --s3_prefixes {self.shards} --curriculum_config {self.curriculum} --output_dir {output}"
+        )
+        return [*fixed.split(), *(str(word) for word in more)]
+
+    def __call__(self, output: Path, *more: Any) -> int:
+        """Train in this process."""
+        return train.main(self.flags(output, *more))
+
+    def command(self, output: Path, *more: Any, ranks: int = 1) -> list[str]:
+        """The command line of a run in a process of its own."""
+        launcher = [sys.executable]
+        if ranks > 1:
+            launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+        return [*launcher, str(EXAMPLES / "catvton" / "train.py"), *self.flags(output, *more)]
+
+    def start(self, output: Path, *more: Any, ranks: int = 1) -> subprocess.Popen[str]:
+        """Start a run in a process of its own."""
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+        return subprocess.Popen(
+            self.command(output, *more, ranks=ranks),
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def rows(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a run's ``metrics.jsonl``."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in found if kind in (None, row["kind"])]
+
+
+def samples_by_step(folder: Path) -> dict[int, list[str]]:
+    """Keys of the samples between each two training rows."""
+    return {row["step"]: row["sample_ids"] for row in rows(folder, "train")}
+
+
+def latest(folder: Path) -> dict[str, Any]:
+    """The run's newest checkpoint."""
+    content: dict[str, Any] = torch.load(folder / "latest_checkpoint.pt", weights_only=True)
+    return content
+
+
+def assert_same(a: Any, b: Any, where: str = "checkpoint") -> None:
+    """Two nested structures are equal, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        assert isinstance(b, torch.Tensor) and torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for place, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{where}[{place}]")
+    else:
+        assert a == b, where
+
+
+TRAINED = (
+    "model",
+    "ema",
+    "optimizer",
+    "scaler",
+    "rng",
+    "samples_seen",
+    "bucket_loss",
+    "global_step",
+    "epoch",
+    "stage",
+)
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """Two runs ended in the same state: weights, averages, moments, generators, counts, data position."""
+    a, b = latest(one), latest(other)
+    for part in TRAINED:
+        assert_same(a[part], b[part], part)
+    assert a["loader_state"]["draws"] == b["loader_state"]["draws"]
+    assert samples_by_step(one) == samples_by_step(other)

@@ -1,0 +1,130 @@
+"""Laws of the CatVTON loss and of dressing a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from catvton.generate import generate
+from catvton.losses import Latents, catvton_loss, encode, region_weight
+from catvton.model import CatVTON, build_catvton
+from common.randomness import sample_generators
+
+KEYS = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def model() -> CatVTON:
+    return build_catvton("tiny", train_all=True, seed=3)
+
+
+@pytest.fixture(scope="module")
+def batch() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(2, 3, 3, 32, 24, generator=generator) * 2 - 1
+    mask = torch.zeros(3, 1, 32, 24)
+    mask[:, :, 8:20, 6:18] = 1
+    return {"image": pictures[0], "cloth": pictures[1], "agnostic_mask": mask, "sample_id": KEYS}
+
+
+def generators(step: int = 0) -> list[torch.Generator]:
+    return sample_generators(17, "test", step, KEYS)
+
+
+def part(batch: dict[str, Any], place: int) -> dict[str, Any]:
+    return {name: value[place : place + 1] for name, value in batch.items()}
+
+
+def test_person_and_garment_share_one_latent_and_the_mask_covers_the_person_only(
+    model: CatVTON, batch: dict[str, Any]
+) -> None:
+    latents = encode(model, batch, generators())
+    assert latents.clean.shape == latents.condition.shape == (3, 4, 16, 6)
+    assert latents.mask.shape == (3, 1, 16, 6)
+    assert latents.mask[:, :, :8].any()
+    assert not latents.mask[:, :, 8:].any()
+    assert torch.equal(latents.clean[:, :, 8:], latents.condition[:, :, 8:])
+
+
+def test_what_is_under_the_mask_never_reaches_the_condition(model: CatVTON, batch: dict[str, Any]) -> None:
+    other = batch | {"image": torch.where(batch["agnostic_mask"] > 0.5, -batch["image"], batch["image"])}
+    one, two = encode(model, batch, generators()), encode(model, other, generators())
+    assert torch.equal(one.condition, two.condition)
+    assert not torch.equal(one.clean, two.clean)
+
+
+def test_dropout_touches_only_the_garment_half_of_the_condition() -> None:
+    latents = Latents(
+        clean=torch.ones(2, 4, 6, 3), condition=torch.ones(2, 4, 6, 3), mask=torch.zeros(2, 1, 6, 3)
+    )
+    kept = latents.without_garment(torch.tensor([True, False]))
+    assert torch.equal(kept[0, :, :3], torch.ones(4, 3, 3))
+    assert not kept[0, :, 3:].any()
+    assert torch.equal(kept[1], latents.condition[1])
+    assert latents.clean.all()
+    assert latents.condition.all()
+
+
+def test_dropout_reaches_the_network_as_a_hidden_garment_and_nothing_else(
+    model: CatVTON, batch: dict[str, Any]
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, inputs: torch.Tensor, *args: Any, **values: Any) -> tuple[torch.Tensor]:
+            seen.append(inputs)
+            return (torch.zeros_like(inputs[:, :4]),)
+
+    for dropout in (0.0, 1.0):
+        catvton_loss(model, batch, generators(), unet=Spy(), dropout=dropout)
+    differs = (seen[0] != seen[1]).any(dim=(0, 3))
+    assert not differs[:5].any(), "noisy latent and mask are the same"
+    assert not differs[5:, :8].any(), "the person's condition is the same"
+    assert differs[5:, 8:].all()
+    assert not seen[1][:, 5:, 8:].any()
+
+
+def test_the_loss_of_a_sample_does_not_depend_on_its_batch(model: CatVTON, batch: dict[str, Any]) -> None:
+    together = catvton_loss(model, batch, generators(), dropout=0.5)
+    for place, key in enumerate(KEYS):
+        alone = catvton_loss(model, part(batch, place), sample_generators(17, "test", 0, [key]), dropout=0.5)
+        assert torch.allclose(together[place : place + 1], alone, rtol=1e-4)
+
+
+def test_noise_is_another_at_every_step(model: CatVTON, batch: dict[str, Any]) -> None:
+    assert not torch.allclose(
+        catvton_loss(model, batch, generators(0)), catvton_loss(model, batch, generators(1))
+    )
+
+
+@pytest.mark.parametrize(("region", "share"), [("full", 1.0), ("person", 0.5), ("masked", 0.125)])
+def test_the_region_of_the_loss_is_what_it_says(region: Any, share: float) -> None:
+    mask = torch.zeros(1, 1, 8, 4)
+    mask[:, :, :2, :2] = 1
+    latents = Latents(clean=torch.zeros(1, 4, 8, 4), condition=torch.zeros(1, 4, 8, 4), mask=mask)
+    weight = region_weight(region, latents)
+    assert weight.mean().item() == share
+    if region != "full":
+        assert not weight[:, :, 4:].any()
+
+
+def test_snr_weighting_never_weighs_an_epsilon_loss_up(model: CatVTON, batch: dict[str, Any]) -> None:
+    plain = catvton_loss(model, batch, generators(), timesteps=torch.tensor([10, 300, 700]))
+    weighted = catvton_loss(model, batch, generators(), timesteps=torch.tensor([10, 300, 700]), snr_gamma=5.0)
+    assert (weighted <= plain).all()
+
+
+def test_a_dressed_person_depends_on_its_own_generator_only(model: CatVTON, batch: dict[str, Any]) -> None:
+    for eta in (0.0, 1.0):
+        together = generate(model, batch, generators(), steps=2, eta=eta)
+        alone = generate(model, part(batch, 1), sample_generators(17, "test", 0, ["b"]), steps=2, eta=eta)
+        assert together.shape == (3, 3, 32, 24)
+        assert together.abs().max() <= 1
+        assert torch.allclose(together[1:2], alone, atol=1e-4)
+
+
+def test_dressing_never_looks_under_the_mask(model: CatVTON, batch: dict[str, Any]) -> None:
+    hidden = batch | {"image": torch.where(batch["agnostic_mask"] > 0.5, 0.3, batch["image"])}
+    one, two = (generate(model, given, generators(), steps=2) for given in (batch, hidden))
+    assert torch.equal(one, two)
