@@ -52,7 +52,7 @@ def plot_training(rows: Sequence[Row], path: Path, title: str) -> None:
         ]
         if points:
             lower.plot(*zip(*points, strict=True), "o-", color=colours[bucket], markersize=4, label=bucket)
-    lower.set(xlabel="global step", ylabel="held-out loss")
+    lower.set(xlabel="global step", ylabel="held-out loss", yscale="log")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
