@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
+import shutil
 
 import numpy as np
 import pytest
@@ -166,8 +169,6 @@ def test_global_random_numbers_are_untouched(dataset):
 
 
 def test_a_damaged_shard_is_an_error_with_and_without_workers(dataset, folder, tmp_path):
-    import shutil
-
     shutil.copytree(folder, tmp_path / "damaged")
     shard = next((tmp_path / "damaged").rglob("*medium*.tar"))
     data = bytearray(shard.read_bytes())
@@ -177,6 +178,25 @@ def test_a_damaged_shard_is_an_error_with_and_without_workers(dataset, folder, t
     for num_workers in (0, 2):
         with pytest.raises(cs.ShardError, match=shard.name):
             list(make(damaged, num_workers=num_workers))
+
+
+def test_after_an_error_the_workers_end_with_their_loader(folder):
+    """In a reference cycle they would end only when collected, and be waited for, five seconds each."""
+
+    def fail(sample):
+        raise ValueError("broken transform")
+
+    loader = make(
+        cs.CurriculumDataset(cs.Manifest.load(folder), transform=fail), schedule=SCHEDULE, num_workers=2
+    )
+    gc.disable()
+    try:
+        list(loader)
+    except ValueError as error:
+        assert "broken transform" in str(error)
+    del loader
+    assert not multiprocessing.active_children()
+    gc.enable()
 
 
 def test_other_data_is_refused_on_resume(dataset, tmp_path):

@@ -152,7 +152,7 @@ class CurriculumLoader:
         # Batches that an abandoned iteration had fetched ahead were never delivered: they are asked for again.
         self.sampler.seek(self._delivered)
         current = self._iteration = object()
-        for batch in self._batches:
+        for batch in self._fetched():
             if self._iteration is not current:
                 raise CurriculumError(
                     "This iteration is over: a state was loaded or another iteration began. Call iter(loader) again."
@@ -163,6 +163,14 @@ class CurriculumLoader:
             raise CurriculumError(
                 f"The batches ended {len(self)} before the curriculum did. Please report this: it must not happen."
             )
+
+    def _fetched(self) -> Iterator[Any]:
+        try:
+            yield from self._batches
+        except Exception as error:
+            # A worker's error comes with its traceback as text. The frames that raised it again in this process hold
+            # torch's iterator in a reference cycle; collected as such, it would wait five seconds for every worker.
+            raise error.with_traceback(None) from error.__cause__
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON types: the steps whose batches were all returned to the caller."""
