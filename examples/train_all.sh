@@ -10,7 +10,7 @@ set -euo pipefail
 TRAINERS=(catvton)
 S3_PREFIXES=${S3_PREFIXES:-}
 
-# shellcheck source=environment.sh
+# shellcheck source-path=SCRIPTDIR source=environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 if [[ ${1:-} == --tiny ]]; then
@@ -27,6 +27,7 @@ for trainer in "${TRAINERS[@]}"; do
   SUMMARY=no bash "$EXAMPLES/train_$trainer.sh" "$@" || status=$?
   case $status in
     0) ;;
+    2) exit 2 ;; # something is missing, and has been named
     130 | 143)
       say "Interrupted. The same command goes on from the last checkpoint."
       exit "$status"

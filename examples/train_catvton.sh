@@ -18,11 +18,11 @@ S3_PREFIXES=${S3_PREFIXES:-}
 PRETRAINED_MODEL=${PRETRAINED_MODEL:-stable-diffusion-v1-5/stable-diffusion-inpainting}
 GPUS=${GPUS:-1}
 
-# shellcheck source=environment.sh
+# shellcheck source-path=SCRIPTDIR source=environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-# shellcheck source=stages.sh
+# shellcheck source-path=SCRIPTDIR source=stages.sh
 source "$EXAMPLES/stages.sh"
-# shellcheck source=demo/tiny.sh
+# shellcheck source-path=SCRIPTDIR source=demo/tiny.sh
 source "$EXAMPLES/demo/tiny.sh"
 
 CURRICULUM=$EXAMPLES/common/curricula/catvton.toml
