@@ -58,25 +58,21 @@ class Order:
         stride = segment.window_stride(self.plan.window)
         first = start - (start - segment.start) % stride
         last = min(segment.stop, stop + (segment.start - stop) % stride)
-        dealt = segment.quota.deal(first - segment.start, last - segment.start)
-        in_quota_order = np.empty(last - first, dtype=np.uint16)
-        for part in dealt:
-            in_quota_order[part.positions] = self._ids[segment.quota.names[part.bucket]]
-        ids = in_quota_order[self._shuffled_positions(segment, first, last)]
+        names = segment.quota.names
+        in_quota_order = segment.quota.deal(first - segment.start, last - segment.start)
+        buckets = in_quota_order[self._shuffled_positions(segment, first, last)]
         # Ordinals are handed out in stream order, after the shuffle, so that a pass ends before the next begins.
-        by_bucket = np.argsort(ids, kind="stable")
+        by_bucket = np.argsort(buckets, kind="stable")
         indices = np.empty(last - first, dtype=np.int64)
         passes = np.empty(last - first, dtype=np.int64)
-        before = self.plan.ordinals_at_start(segment)
+        before, within = self.plan.ordinals_at_start(segment), segment.quota.counts(first - segment.start)
         done = 0
-        for part in dealt:
-            name = segment.quota.names[part.bucket]
-            ordinal = before.get(name, 0) + part.first_ordinal
-            positions = by_bucket[done : done + len(part.positions)]
-            indices[positions], passes[positions] = self._streams[name].samples(
-                ordinal, ordinal + len(positions)
-            )
-            done += len(positions)
+        for name, num in zip(names, np.bincount(buckets, minlength=len(names)).tolist(), strict=True):
+            ordinal = before.get(name, 0) + within[name]
+            positions = by_bucket[done : done + num]
+            indices[positions], passes[positions] = self._streams[name].samples(ordinal, ordinal + num)
+            done += num
+        ids = np.array([self._ids[name] for name in names], dtype=np.uint16)[buckets]
         here = slice(start - first, stop - first)
         return ids[here], indices[here], passes[here]
 

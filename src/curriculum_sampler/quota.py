@@ -53,24 +53,12 @@ def depth_of(num_buckets: int) -> int:
     return (num_buckets - 1).bit_length()
 
 
-@dataclass(frozen=True, slots=True)
-class Dealt:
-    """What one bucket receives of a range of draws."""
-
-    bucket: int
-    """Position of the bucket's name in the quota's ``names``."""
-    positions: Int64s
-    """``int64[n]``, rising offsets of its draws from the start of the range."""
-    first_ordinal: int
-    """How many draws of the bucket come before, in the quota's segment; the ordinals are consecutive."""
-
-
 class Quota:
     """Deals the draws of one segment to its buckets.
 
     >>> quota = Quota.constant({"easy": Fraction(1, 4), "hard": Fraction(3, 4)})
-    >>> quota.counts(1000), [(d.bucket, d.positions.tolist(), d.first_ordinal) for d in quota.deal(4, 8)]
-    ({'easy': 250, 'hard': 750}, [(0, [3], 1), (1, [0, 1, 2], 3)])
+    >>> quota.counts(1000), [quota.names[bucket] for bucket in quota.deal(4, 8)]
+    ({'easy': 250, 'hard': 750}, ['hard', 'hard', 'hard', 'easy'])
     """
 
     __slots__ = ("_root", "names")
@@ -154,24 +142,35 @@ class Quota:
                 pending += [(node.left, lefts), (node.right, arrivals - lefts)]
         return dict(zip(self.names, found, strict=True))
 
-    def deal(self, start: int, stop: int) -> list[Dealt]:
-        """Return what each bucket receives of draws ``start ... stop - 1``, at most ``LARGEST_BLOCK`` of them."""
-        dealt: list[Dealt] = []
-        pending: list[tuple[_Node, int, Int64s]] = [(self._root, start, np.arange(stop - start))]
-        while pending:
-            node, first, positions = pending.pop()
-            if not positions.size:
-                continue
-            if isinstance(node, int):
-                dealt.append(Dealt(node, positions, first))
-                continue
-            counts = node.share.running(first, len(positions))
-            goes_left = counts[1:] != counts[:-1]
-            lefts = node.share.before(first)
-            pending.append((node.left, lefts, positions[goes_left]))
-            np.logical_not(goes_left, out=goes_left)
-            pending.append((node.right, first - lefts, positions[goes_left]))
-        return sorted(dealt, key=lambda part: part.bucket)
+    def deal(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Return which bucket each of draws ``start ... stop - 1`` takes, as positions in ``names``.
+
+        A bucket's draws have consecutive ordinals, from ``counts(start)`` on. At most ``LARGEST_BLOCK`` draws.
+        """
+        buckets = np.empty(stop - start, dtype=np.uint16)
+        _deal(self._root, start, buckets)
+        return buckets
+
+
+def _deal(node: _Node, first: int, buckets: NDArray[np.uint16]) -> None:
+    """Fill in the buckets of a node's arrivals ``first, first + 1, ...``."""
+    if isinstance(node, int):
+        buckets[:] = node
+        return
+    counts = node.share.running(first, len(buckets))
+    goes_left = counts[1:] != counts[:-1]
+    lefts = node.share.before(first)
+    num_left = int(counts[-1] - counts[0])
+    for child, chosen, before, num in (
+        (node.left, goes_left, lefts, num_left),
+        (node.right, ~goes_left, first - lefts, len(buckets) - num_left),
+    ):
+        if isinstance(child, int):
+            np.putmask(buckets, chosen, child)
+        else:
+            below = np.empty(num, dtype=np.uint16)
+            _deal(child, before, below)
+            buckets[chosen] = below
 
 
 class _Share(Protocol):
