@@ -42,10 +42,10 @@ prepare_python() {
   printf '%s' "$wanted" >"$stamp"
 }
 
-# The newest Python that this machine has; at least 3.11.
+# The Python that the user calls python3, or else another of at least 3.11.
 find_python() {
   local candidate
-  for candidate in python3.13 python3.12 python3.11 python3 python; do
+  for candidate in python3 python3.13 python3.12 python3.11 python; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       printf '%s' "$candidate"
       return 0
