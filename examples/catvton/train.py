@@ -7,8 +7,6 @@ Both ways give the same model. Read from top to bottom: flags, data, model, loop
 `curriculum` is all that a trainer of your own needs of it.
 """
 
-
-
 from __future__ import annotations
 
 import argparse
@@ -45,7 +43,7 @@ from common.guards import refuse_not_a_number
 from common.interrupts import StopRequest
 from common.logs import RunLog, stage_block
 from common.optimizer import make_adamw
-from common.randomness import sample_generators
+from common.randomness import sample_generators, seed_globals
 from common.ranks import Ranks, joined_ranks
 from common.rates import learning_rate, set_learning_rate
 from common.stages import describe_plan, plan_of_checkpoint, schedule_of_run
@@ -116,6 +114,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     if steps_before >= last_step:
         return already_done(args, steps_before)
 
+    seed_globals(args.seed)
     model = build_catvton(
         args.model_preset,
         base=args.pretrained_model_name_or_path,

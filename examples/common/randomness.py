@@ -32,6 +32,13 @@ def sample_generators(seed: int, purpose: str, step: int, sample_ids: Sequence[s
     return [torch.Generator().manual_seed(derive(seed, purpose, step, sample_id)) for sample_id in sample_ids]
 
 
+def seed_globals(seed: int) -> None:
+    """Seed the global generators, for whatever code draws from them behind our back."""
+    random.seed(derive(seed, "python"))
+    np.random.seed(derive(seed, "numpy") % 2**32)
+    torch.manual_seed(derive(seed, "torch"))
+
+
 def rng_state() -> dict[str, Any]:
     """Return the state of the global generators as tensors and plain types, loadable with ``weights_only=True``."""
     name, keys, position, has_gauss, cached = np.random.get_state()

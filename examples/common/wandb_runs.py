@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class WandbRuns:
             self._open(stage, name, config, "offline")
 
     def _open(self, stage: str, name: str, config: Mapping[str, Any], mode: str) -> bool:
-        identity: dict[str, Any] = {"id": self.ids.get(stage) or wandb.util.generate_id()} if wandb else {}
+        identity = {"id": self.ids.get(stage) or secrets.token_hex(4)}
         if mode == "online":
             identity["resume"] = "allow"  # offline there is nothing to resume from, and W&B warns
         self._run = self._guarded(

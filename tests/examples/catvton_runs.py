@@ -103,7 +103,8 @@ def latest(folder: Path) -> dict[str, Any]:
 def assert_same(a: Any, b: Any, where: str = "checkpoint") -> None:
     """Two nested structures are equal, tensors bit for bit."""
     if isinstance(a, torch.Tensor):
-        assert isinstance(b, torch.Tensor) and torch.equal(a, b), where
+        assert isinstance(b, torch.Tensor), where
+        assert torch.equal(a, b), where
     elif isinstance(a, dict):
         assert a.keys() == b.keys(), where
         for key in a:
