@@ -94,6 +94,11 @@ def samples_by_step(folder: Path) -> dict[int, list[str]]:
     return {row["step"]: row["sample_ids"] for row in rows(folder, "train")}
 
 
+def losses_by_step(folder: Path) -> dict[int, float]:
+    """Mean training loss between each two training rows."""
+    return {row["step"]: row["loss"] for row in rows(folder, "train")}
+
+
 def latest(folder: Path) -> dict[str, Any]:
     """The run's newest checkpoint."""
     content: dict[str, Any] = torch.load(folder / "latest_checkpoint.pt", weights_only=True)

@@ -66,6 +66,16 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_no_debris(tmp_path: Path
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_whoever_reads_the_latest_while_it_is_replaced_reads_one_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, step_name(0, 1), content(1))
+    whole = (tmp_path / LATEST).read_bytes()
+    with (tmp_path / LATEST).open("rb", buffering=0) as reader:
+        begun = reader.read(100)
+        save_checkpoint(tmp_path, step_name(0, 2), content(2))
+        assert begun + reader.read() == whole
+    assert (tmp_path / step_name(0, 1)).read_bytes() == whole
+
+
 def test_debris_of_a_killed_run_is_written_over(tmp_path: Path) -> None:
     (tmp_path / (step_name(0, 1) + ".partial")).write_bytes(b"half of a file")
     save_checkpoint(tmp_path, step_name(0, 1), content(1))
