@@ -81,6 +81,16 @@ def test_each_sample_once_per_pass_with_runs(size, run_size, block_runs, seed):
     assert set(second.passes) == {1}
 
 
+@given(st.integers(20, 5000), st.none() | st.integers(1, 9), seeds)
+def test_every_pass_has_an_order_of_its_own(size, run_size, seed):
+    plan = cs.StageSchedule([cs.Stage("only", {"a": 1}, epochs=3)]).plan(
+        {"a": size}, size, run_sizes=run_size
+    )
+    passes = [cs.MixtureSampler(plan, seed).draws(step=step).indices for step in range(3)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (passes[one] == passes[other]).mean() < 0.5
+
+
 @given(st.integers(2, 4000), st.integers(2, 64), st.integers(1, 9), seeds)
 def test_a_block_holds_few_runs_so_that_reads_stay_local(size, run_size, block_runs, seed):
     plan = cs.StageSchedule([cs.Stage("only", {"a": 1}, epochs=1)]).plan(

@@ -235,6 +235,19 @@ def test_a_state_that_cannot_be_honoured_is_refused_and_nothing_changes(changes,
     assert sampler.step == 0
 
 
+def test_a_state_inside_a_partial_window_binds_the_end_of_its_stage():
+    """Nine steps fill three windows of 24; the tenth keeps the raw order, which a later end would shuffle."""
+    assert load(at_step(9, window=24), replace(0, steps=12), window=24).step == 9
+    with pytest.raises(
+        cs.StateMismatchError, match=r"from draw 0 to draw 80 and is \(easy 1\) from draw 0 here"
+    ):
+        load(at_step(10, window=24), replace(0, steps=12), window=24)
+    first = SCHEDULE.plan(SIZES, 8).segments[0]
+    assert (first.raw_from(24), first.raw_from(8)) == (72, 80)
+    ramp = replace(1, ramp=5).plan(SIZES, 8).segments[1]
+    assert ramp.raw_from(24) == ramp.stop == 120, "in a ramp windows begin anew with every step"
+
+
 def test_sizes_of_buckets_not_yet_entered_are_free():
     assert load(at_step(15), sizes=SIZES | {"hard": 7}).step == 15
 
@@ -314,6 +327,10 @@ def test_advancing_where_the_stage_ends_anyway_logs_nothing():
     sampler.seek(10)
     assert sampler.advance("plateau") == 10
     assert sampler.log == ()
+    wide = cs.MixtureSampler(SCHEDULE.plan(SIZES, 8, window=24), 17)
+    wide.seek(10)
+    assert wide.advance("plateau") == 10, "not the edge beyond the stage's end"
+    assert wide.log == ()
     sampler.seek(5)
     with pytest.raises(cs.ArgumentError, match="Give a reason"):
         sampler.advance("")

@@ -98,7 +98,7 @@ class Order:
             steps[:, : per_step * window] = steps[:, :1] + rows.reshape(len(steps), per_step * window)
             return positions
         window = self.plan.window
-        num_windows = (min(last, segment.raw_from(window)) - first) // window
+        num_windows = (last - first) // window
         if num_windows:
             # Keyed by the draw that a window starts at, whatever segment it is in.
             rows = shuffled_rows(
