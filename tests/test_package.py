@@ -27,7 +27,10 @@ HEAVY = [
 ]
 
 # Lowest first; a module may import those before it. ``plan`` and ``schedule`` know each other's types only.
-LAYERS = ["errors", "keys", "quota", "permutation", "draws", "plan", "schedule", "cut", "order", "sampler"]
+LAYERS = [
+    *("errors", "keys", "checks", "quota", "permutation", "draws", "exposure", "segment"),
+    *("plan", "schedule", "cut", "order", "state", "sampler"),
+]
 PURE = {*LAYERS}
 
 

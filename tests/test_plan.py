@@ -153,6 +153,11 @@ def test_the_fingerprint_covers_all_that_decides_the_order():
         (SIZES, 4, {"block_runs": 0}, "block_runs: got 0"),
         (SIZES, 4, {"run_sizes": 0}, "run_sizes: got 0"),
         (SIZES, 4, {"run_sizes": {"esy": 3}}, "run_sizes names bucket 'esy'"),
+        (SIZES, 4, {"max_passes": math.nan}, "max_passes: got nan"),
+        (SIZES, 4, {"max_passes": "x"}, "max_passes: got 'x'"),
+        ([10], 4, {}, "maps bucket names to numbers of samples"),
+        (SIZES | {3: 5}, 4, {}, "maps bucket names to numbers of samples"),
+        (SIZES | {str(n): 1 for n in range(70_000)}, 4, {}, "65,536 are the most"),
     ],
 )
 def test_bad_numbers_are_refused_early(sizes, batch_size, options, message):

@@ -35,6 +35,12 @@ def test_files_are_read_and_written_by_suffix(tmp_path, suffix):
         cs.StageSchedule.load(tmp_path / "curriculum.yaml")
 
 
+def test_an_error_in_a_file_names_the_file(tmp_path):
+    (tmp_path / "mine.toml").write_text("stages = []")
+    with pytest.raises(cs.ArgumentError, match=r"mine\.toml: The schedule has no stages"):
+        cs.StageSchedule.load(tmp_path / "mine.toml")
+
+
 def test_stages_are_equal_when_they_mean_the_same():
     assert cs.Stage("a", {"x": 30, "y": 70}, steps=5) == cs.Stage("a", {"y": 0.7, "x": 0.3, "z": 0}, steps=5)
     assert cs.Stage("a", {"x": 1}, steps=5) != cs.Stage("a", {"x": 1}, samples=5)
@@ -90,7 +96,7 @@ BAD_STAGES = [
     ({"mixture": {"x": True}}, "finite number"),
     ({"mixture": {1: 1}}, "names are non-empty strings"),
     ({"name": ""}, "Give the stage a name"),
-    ({"steps": None}, "got none, but a stage has one duration"),
+    ({"steps": None}, "got no duration, but a stage has one duration"),
     ({"epochs": 2}, "steps=5 and epochs=2, but a stage has one duration"),
     ({"steps": 0}, "steps=0, but it is a whole number above 0"),
     ({"steps": 2.5}, "steps=2.5, but it is a whole number above 0"),
@@ -100,6 +106,7 @@ BAD_STAGES = [
     ({"ramp": 6}, "ramp=6, longer than the stage"),
     ({"ramp": -1}, "ramp=-1"),
     ({"ramp_lr": True}, "without a ramp"),
+    ({"ramp_lr": "no"}, "ramp_lr='no', but it is True or False"),
 ]
 
 
@@ -138,6 +145,10 @@ def test_an_unknown_key_suggests_the_near_miss():
         cs.StageSchedule.from_dict({"epochsize": "all", "stages": []})
     with pytest.raises(cs.ArgumentError, match="Known keys"):
         cs.StageSchedule.from_dict({"zzz": 1})
+    with pytest.raises(cs.ArgumentError, match=r"Unknown key 'weights'.* Did you mean 'mixture'\?"):
+        cs.StageSchedule.from_dict({"stages": [{"name": "a", "weights": {"x": 1}, "steps": 5}]})
+    with pytest.raises(cs.ArgumentError, match="has 'steps' twice in one object"):
+        cs.StageSchedule.from_json('{"stages": [{"name": "a", "mixture": {"x": 1}, "steps": 5, "steps": 6}]}')
     with pytest.raises(cs.ArgumentError, match="lacks 'mixture'"):
         cs.StageSchedule.from_dict({"stages": [{"name": "a", "steps": 5}]})
     with pytest.raises(cs.ArgumentError, match="not valid TOML"):

@@ -16,7 +16,8 @@ from .errors import (
     StateMismatchError,
     StorageError,
 )
-from .plan import Change, Exposure, ExposureTable, Plan, Position
+from .exposure import Exposure, ExposureTable
+from .plan import Change, Plan, Position
 from .sampler import MixtureSampler
 from .schedule import Stage, StageSchedule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -30,7 +31,9 @@ def members_by_label(labels: Sequence[str] | NDArray[np.str_]) -> Members:
                 "Convert the column, for example by map(str, labels)."
             )
     names, codes = np.unique(np.array(listed, dtype=np.str_), return_inverse=True)
-    return {str(name): np.flatnonzero(codes == code) for code, name in enumerate(names)}
+    by_label = np.argsort(codes, kind="stable")
+    parts = np.split(by_label, np.cumsum(np.bincount(codes))[:-1])
+    return {str(name): part for name, part in zip(names, parts, strict=True)}
 
 
 def members_by_quantile(scores: Any, shares: Mapping[str, float]) -> Members:
@@ -51,7 +54,12 @@ def members_by_quantile(scores: Any, shares: Mapping[str, float]) -> Members:
     >>> {name: found.tolist() for name, found in members.items()}
     {'easy': [1, 3], 'hard': [0, 2]}
     """
-    column = np.asarray(scores, dtype=np.float64)
+    try:
+        column = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"scores: not a column of numbers ({error}). Pass one number per sample."
+        ) from error
     if column.ndim != 1 or not column.size:
         raise ArgumentError(
             f"scores: got shape {column.shape}, but it is one number per sample. Pass a flat, non-empty column."
@@ -81,3 +89,11 @@ def members_by_quantile(scores: Any, shares: Mapping[str, float]) -> Members:
         members[name] = np.sort(by_score[first:last])
         first = last
     return members
+
+
+def member_fingerprints(members: Members) -> dict[str, str]:
+    """Return a digest of each bucket's dataset indices."""
+    return {
+        name: hashlib.blake2b(found.astype("<i8").tobytes(), digest_size=8).hexdigest()
+        for name, found in members.items()
+    }

@@ -69,8 +69,9 @@ class Draws(Sequence[Draw]):
 
     @property
     def buckets(self) -> NDArray[np.str_]:
-        """Bucket name of each draw, as an array of strings."""
-        return np.array(self.names, dtype=np.str_)[self.bucket_ids]
+        """Bucket name of each draw, as a read-only array of strings."""
+        names: NDArray[np.str_] = _frozen(np.array(self.names, dtype=np.str_)[self.bucket_ids])
+        return names
 
     def counts(self) -> dict[str, int]:
         """Number of draws of each bucket that occurs.
@@ -118,15 +119,30 @@ class Draws(Sequence[Draw]):
         return f"<{len(self)} draws: {shown}{', ...' if len(self) > 6 else ''}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Slices share the memory of a large block; copies keep that block out of the pickle.
-        return (
-            _unpickle,
-            (self.names, self.bucket_ids.copy(), self.indices.copy(), self.passes.copy(), self.seed),
-        )
+        # Only the names that occur, and numbers in as few bytes as they need: a batch of 64 is a few hundred bytes.
+        occurring, ids = np.unique(self.bucket_ids, return_inverse=True)
+        names = tuple(self.names[number] for number in occurring.tolist())
+        return (_unpickle, (names, _packed(ids), _packed(self.indices), _packed(self.passes), self.seed))
 
 
-def _unpickle(names: tuple[str, ...], ids: Any, indices: Any, passes: Any, seed: int) -> Draws:
-    return Draws(names, _frozen(ids), _frozen(indices), _frozen(passes), seed)
+def _packed(numbers: Any) -> tuple[str, bytes]:
+    narrow = np.min_scalar_type(int(numbers.max())) if numbers.size else np.dtype(np.uint8)
+    return narrow.str, numbers.astype(narrow).tobytes()
+
+
+def _unpickle(
+    names: tuple[str, ...],
+    ids: tuple[str, bytes],
+    indices: tuple[str, bytes],
+    passes: tuple[str, bytes],
+    seed: int,
+) -> Draws:
+    def unpacked(packed: tuple[str, bytes], wanted: type) -> Any:
+        return _frozen(np.frombuffer(packed[1], dtype=packed[0]).astype(wanted))
+
+    return Draws(
+        names, unpacked(ids, np.uint16), unpacked(indices, np.int64), unpacked(passes, np.int64), seed
+    )
 
 
 def _frozen(array: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 
@@ -34,3 +35,13 @@ def sample_rng(seed: int, bucket: str, bucket_pass: int, index: int) -> np.rando
     True
     """
     return np.random.Generator(np.random.Philox(key=derive(seed, "sample", bucket, bucket_pass, index)))
+
+
+def digest(told: Any) -> str:
+    """Return 16 hexadecimal digits that identify a JSON value.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from .draws import Draws
 from .keys import derive
-from .permutation import Permutation, shuffled_rows
-from .plan import Plan, Segment
+from .permutation import LARGEST_SORTED, Permutation, shuffled_rows
+from .plan import LARGEST_WINDOW, Era, Plan
+from .segment import Segment
 
 Int64s: TypeAlias = NDArray[np.int64]
 
@@ -45,7 +46,7 @@ class Order:
         at = start
         while at < stop:
             segment = self.plan.segment_at(at)
-            end = min(stop, segment.stop)
+            end = min(stop, segment.stop, at + LARGEST_WINDOW)
             here = slice(at - start, end - start)
             ids[here], indices[here], passes[here] = self._within(segment, at, end)
             at = end
@@ -122,6 +123,7 @@ class BucketStream:
         self._plan = plan
         self._bucket = bucket
         self._key = derive(seed, "bucket", bucket)
+        self._small_key = derive(self._key, "small")
         self._run_size = plan.run_sizes[bucket]
         self._latest: tuple[int, _Pass] | None = None
 
@@ -132,14 +134,30 @@ class BucketStream:
         eras = self._plan.eras(self._bucket)
         at = start
         while at < stop:
-            era = next(era for era in reversed(eras) if era.first_ordinal <= at)
-            number, ordinal = divmod(at - era.first_ordinal, era.size)
-            end = min(stop, at - ordinal + era.size)
+            number, era = next(
+                (n, era) for n, era in reversed(list(enumerate(eras))) if era.first_ordinal <= at
+            )
+            end = min(stop, eras[number + 1].first_ordinal) if number + 1 < len(eras) else stop
+            several = self._run_size == 1 and era.size <= LARGEST_SORTED
+            if not several:
+                end = min(end, at + era.size - (at - era.first_ordinal) % era.size)
+            first, ordinal = divmod(at - era.first_ordinal, era.size)
             here = slice(at - start, end - start)
-            samples[here] = self._pass(era.first_pass + number, era.size)(ordinal, ordinal + end - at)
-            passes[here] = era.first_pass + number
+            if several:
+                samples[here], passes[here] = self._small_passes(era, first, ordinal, end - at)
+            else:
+                passes[here] = era.first_pass + first
+                samples[here] = self._pass(era.first_pass + first, era.size)(ordinal, ordinal + end - at)
             at = end
         return samples, passes
+
+    def _small_passes(self, era: Era, first: int, ordinal: int, num: int) -> tuple[Int64s, Int64s]:
+        """Answer for many passes over a small bucket at once: each is a row of one table."""
+        num_passes = -(-(ordinal + num) // era.size)
+        rows = shuffled_rows(self._small_key, era.first_pass + first, num_passes, era.size)
+        numbers = np.repeat(np.arange(num_passes) + (era.first_pass + first), era.size)
+        here = slice(ordinal, ordinal + num)
+        return rows.ravel()[here], numbers[here]
 
     def _pass(self, number: int, size: int) -> _Pass:
         if self._latest is None or self._latest[0] != number:

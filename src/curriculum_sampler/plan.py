@@ -6,9 +6,6 @@ starts a segment, a ramp is one segment, and changes made at run time (the log) 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import numbers
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +13,13 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .checks import finite, whole
 from .errors import ArgumentError
+from .exposure import Exposure, ExposureTable
+from .keys import digest
 from .permutation import LARGEST_SIZE
-from .quota import LARGEST_BLOCK, LARGEST_RAMP_STEPS, Quota, exact_share
+from .quota import LARGEST_RAMP_STEPS, exact_share
+from .segment import Segment
 
 if TYPE_CHECKING:
     from .schedule import Stage, StageSchedule
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 ORDER_VERSION = 1
 """Raised whenever equal inputs would give other draws than before."""
 
-_MANY_PASSES = 4  # Repeating text data is about as good as fresh data up to here (Muennighoff et al. 2023).
+LARGEST_WINDOW = 1 << 20
+_LARGEST_DRAW = 1 << 62
+_MOST_BUCKETS = 1 << 16
 
 
 class Change(NamedTuple):
@@ -52,51 +55,6 @@ class Position:
     lr: float | None
 
 
-class Exposure(NamedTuple):
-    """What one stage draws from one bucket; ``passes`` is draws over bucket size."""
-
-    stage: str
-    bucket: str
-    draws: int
-    passes: float
-
-    @property
-    def warning(self) -> str | None:
-        """A sentence when the bucket is repeated more than 4 times in the stage, else None."""
-        if self.passes <= _MANY_PASSES:
-            return None
-        return f"{self.bucket!r} is repeated {self.passes:,.1f} times in stage {self.stage!r}"
-
-
-class ExposureTable(Sequence[Exposure]):
-    """The rows of ``plan.exposure()``, stage by stage; also addressable as ``table[stage, bucket]``."""
-
-    def __init__(self, rows: Sequence[Exposure]) -> None:
-        self._rows = tuple(rows)
-
-    @property
-    def warnings(self) -> list[str]:
-        """The rows' warnings, as data: nothing is printed."""
-        return [row.warning for row in self if row.warning]
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple):
-            stage, bucket = key
-            for row in self._rows:
-                if (row.stage, row.bucket) == (stage, bucket):
-                    return row
-            raise KeyError(key)
-        return self._rows[key]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        lines = [f"{'stage':<12} {'bucket':<12} {'draws':>12} {'passes':>12}"]
-        lines += [f"{r.stage:<12} {r.bucket:<12} {r.draws:>12,} {r.passes:>12,.1f}" for r in self._rows]
-        return "\n".join(lines)
-
-
 @dataclass(frozen=True)
 class PlannedStage:
     """A stage with its place in the run."""
@@ -114,64 +72,6 @@ class PlannedStage:
         if rate is None or self.lr_before is None or not self.stage.ramp_lr or stage_step >= self.ramp_steps:
             return rate
         return self.lr_before + (rate - self.lr_before) * stage_step / self.ramp_steps
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Draws ``start <= n < stop``, dealt by one quota; ``stop`` decides no draw's bucket."""
-
-    start: int
-    stop: int
-    shares: Mapping[str, Fraction]
-    shares_before: Mapping[str, Fraction] | None
-    ramp_steps: int
-    step_draws: int
-    shown: tuple[str, ...]
-    """Buckets that a report names, those of weight 0 included."""
-
-    @cached_property
-    def quota(self) -> Quota:
-        """How the segment's draws are shared."""
-        if self.shares_before is None:
-            return Quota.constant(self.shares)
-        return Quota.ramp(self.shares_before, self.shares, self.ramp_steps, self.step_draws)
-
-    def shares_at(self, draw: int) -> dict[str, Fraction]:
-        """Return the exact target shares at a global draw."""
-        if self.shares_before is None:
-            return dict(self.shares)
-        done = Fraction((draw - self.start) // self.step_draws, self.ramp_steps)
-        names = self.shares_before.keys() | self.shares.keys()
-        before, after = self.shares_before, self.shares
-        return {
-            name: before.get(name, Fraction(0))
-            + (after.get(name, Fraction(0)) - before.get(name, Fraction(0))) * done
-            for name in sorted(names)
-        }
-
-    @property
-    def is_ramp(self) -> bool:
-        """Whether the shares move from step to step."""
-        return self.shares_before is not None
-
-    def window_stride(self, window: int) -> int:
-        """Return after how many draws the windows come round: a change may take effect at these edges."""
-        return self.step_draws if self.is_ramp else window
-
-    def raw_from(self, window: int) -> int:
-        """Return the first draw of the last, partial window that a later end would fill; ``stop`` if there is none."""
-        return self.stop if self.is_ramp else self.stop - (self.stop - self.start) % window
-
-    def describe(self) -> dict[str, Any]:
-        """Return what decides the segment's draws, as JSON types."""
-        told: dict[str, Any] = {"start": self.start, "shares": _texts(self.shares)}
-        if self.shares_before is not None:
-            told |= {
-                "from": _texts(self.shares_before),
-                "ramp_steps": self.ramp_steps,
-                "step_draws": self.step_draws,
-            }
-        return told
 
 
 class Era(NamedTuple):
@@ -207,9 +107,11 @@ class Plan:
         changes: Sequence[Change] = (),
     ) -> None:
         self.schedule = schedule
-        self.batch_size = _count("batch_size", batch_size, LARGEST_BLOCK)
-        self.window = self.batch_size if window is None else _count("window", window, LARGEST_BLOCK)
-        self.block_runs = _count("block_runs", block_runs, LARGEST_BLOCK)
+        self.batch_size = whole("batch_size", batch_size, least=1, largest=LARGEST_WINDOW)
+        self.window = (
+            self.batch_size if window is None else whole("window", window, least=1, largest=LARGEST_WINDOW)
+        )
+        self.block_runs = whole("block_runs", block_runs, least=1, largest=LARGEST_WINDOW)
         self.bucket_sizes = self._checked_sizes(bucket_sizes)
         self.run_sizes = self._checked_run_sizes(run_sizes)
         self.changes = tuple(changes)
@@ -217,6 +119,10 @@ class Plan:
         self.boundaries = (*(planned.first_step for planned in self.stages), self.stages[-1].end_step)
         self.total_steps = self.boundaries[-1]
         self.total_draws = self.total_steps * self.batch_size
+        if self.total_draws > _LARGEST_DRAW:
+            raise ArgumentError(
+                f"The plan has {self.total_draws:.3g} draws, but 2**62 are the most. Shorten its stages."
+            )
         self._segment_starts = [segment.start for segment in self.segments]
         if max_passes is not None:
             self._refuse_more_passes_than(max_passes)
@@ -224,7 +130,7 @@ class Plan:
     @property
     def bound(self) -> int:
         """See the class."""
-        return max(segment.quota.bound for segment in self.segments)
+        return max(segment.bound for segment in self.segments)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -243,7 +149,7 @@ class Plan:
         Raises:
             ArgumentError: If ``step`` is negative or not below ``total_steps``.
         """
-        self.check_step(step)
+        step = self.check_step(step)
         planned = self.stages[bisect_right(self.boundaries, step, hi=len(self.stages)) - 1]
         segment = self.segment_at(step * self.batch_size)
         shares = segment.shares_at(step * self.batch_size)
@@ -257,12 +163,14 @@ class Plan:
             lr=planned.lr(step - planned.first_step),
         )
 
-    def check_step(self, step: int) -> None:
-        """Refuse a step outside the plan."""
-        if not 0 <= step < self.total_steps:
+    def check_step(self, step: int) -> int:
+        """Return ``step`` as an ``int``; refuse one outside the plan."""
+        found = whole("step", step)
+        if not 0 <= found < self.total_steps:
             raise ArgumentError(
-                f"step: got {step}, but the plan has steps 0 to {self.total_steps - 1}. Ask for one of these."
+                f"step: got {found}, but the plan has steps 0 to {self.total_steps - 1}. Ask for one of these."
             )
+        return found
 
     def segment_at(self, draw: int) -> Segment:
         """Return the segment that a global draw belongs to."""
@@ -331,7 +239,7 @@ class Plan:
         # Inside the last, partial window the order is the raw quota's, which a later end would change.
         if draws > entered[-1].raw_from(self.window):
             described[-1]["stop"] = entered[-1].stop
-        buckets = sorted({name for segment in entered for name in segment.quota.names})
+        buckets = sorted({name for segment in entered for name in segment.names})
         return {
             "order_version": ORDER_VERSION,
             "window": self.window,
@@ -347,7 +255,7 @@ class Plan:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``from_dict`` of the state needs to rebuild this plan, the changes aside, as JSON types."""
+        """Return the arguments that make this plan, the changes aside, as JSON types."""
         runs = {name: size for name, size in self.run_sizes.items() if size != 1}
         return {
             "schedule": self.schedule.to_dict(),
@@ -358,17 +266,17 @@ class Plan:
             "block_runs": self.block_runs,
         }
 
-    def with_changes(self, changes: Sequence[Change], bucket_sizes: Mapping[str, int] | None = None) -> Plan:
-        """Return this plan under another log (and other sizes at its start)."""
-        return Plan(
-            self.schedule,
-            self.bucket_sizes if bucket_sizes is None else bucket_sizes,
-            self.batch_size,
-            window=self.window,
-            run_sizes=self.run_sizes,
-            block_runs=self.block_runs,
-            changes=changes,
-        )
+    def replace(self, **arguments: Any) -> Plan:
+        """Return this plan with some of its arguments replaced."""
+        kept: dict[str, Any] = {
+            "bucket_sizes": self.bucket_sizes,
+            "batch_size": self.batch_size,
+            "window": self.window,
+            "run_sizes": self.run_sizes,
+            "block_runs": self.block_runs,
+            "changes": self.changes,
+        }
+        return Plan(self.schedule, **(kept | arguments))
 
     def __repr__(self) -> str:
         spans = ", ".join(f"{p.stage.name} {p.first_step:,}-{p.end_step:,}" for p in self.stages)
@@ -389,7 +297,8 @@ class Plan:
                 )
             end_step = step + steps
             for change in self.changes:
-                if change.what.get("advance") == stage.name:
+                # A stage that has not begun by then (the one before was made longer) is not cut.
+                if change.what.get("advance") == stage.name and change.draw > step * self.batch_size:
                     end_step = min(end_step, change.draw // self.batch_size)
             planned = PlannedStage(stage, index, step, end_step, ramp_steps, lr_before)
             stages.append(planned)
@@ -435,23 +344,33 @@ class Plan:
         return sum(self.bucket_sizes.values()) if epoch_size == "all" else epoch_size
 
     def _checked_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        if not isinstance(sizes, Mapping) or not all(isinstance(name, str) for name in sizes):
+            raise ArgumentError(
+                f"bucket_sizes: got {sizes!r}, but it maps bucket names to numbers of samples. "
+                'Write for example {"easy": 5000}.'
+            )
+        if len(sizes) > _MOST_BUCKETS:
+            raise ArgumentError(
+                f"bucket_sizes: got {len(sizes):,} buckets, but {_MOST_BUCKETS:,} are the most. Merge some."
+            )
+        checked = {
+            name: whole(f"size of bucket {name!r}", size, least=0, largest=LARGEST_SIZE)
+            for name, size in sizes.items()
+        }
         for stage in self.schedule.stages:
             for bucket in stage.shares:
-                if not sizes.get(bucket):
-                    state = "empty" if bucket in sizes else "absent"
-                    known = ", ".join(f"{name} ({size:,})" for name, size in sizes.items()) or "none"
+                if not checked.get(bucket):
+                    state = "empty" if bucket in checked else "absent"
+                    known = ", ".join(f"{name} ({size:,})" for name, size in checked.items()) or "none"
                     raise ArgumentError(
                         f"Stage {stage.name!r} draws from bucket {bucket!r}, which is {state}. The data has: {known}. "
                         "Rename the bucket in the schedule, give it weight 0, or add samples."
                     )
-        return {
-            name: _count(f"size of bucket {name!r}", size, LARGEST_SIZE, least=0)
-            for name, size in sizes.items()
-        }
+        return checked
 
     def _checked_run_sizes(self, run_sizes: Mapping[str, int] | int | None) -> dict[str, int]:
         if not isinstance(run_sizes, Mapping):
-            each = 1 if run_sizes is None else _count("run_sizes", run_sizes, LARGEST_SIZE)
+            each = 1 if run_sizes is None else whole("run_sizes", run_sizes, least=1, largest=LARGEST_SIZE)
             return dict.fromkeys(self.bucket_sizes, each)
         for name in run_sizes:
             if name not in self.bucket_sizes:
@@ -459,11 +378,15 @@ class Plan:
                     f"run_sizes names bucket {name!r}, but the data has {', '.join(self.bucket_sizes)}. Correct the name."
                 )
         return {
-            name: _count(f"run size of bucket {name!r}", run_sizes.get(name, 1), LARGEST_SIZE)
+            name: whole(f"run size of bucket {name!r}", run_sizes.get(name, 1), least=1, largest=LARGEST_SIZE)
             for name in self.bucket_sizes
         }
 
     def _refuse_more_passes_than(self, max_passes: float) -> None:
+        if (finite(max_passes) or 0) <= 0:
+            raise ArgumentError(
+                f"max_passes: got {max_passes!r}, but it is a finite number above 0. Correct it."
+            )
         for row in self.exposure():
             if row.passes > max_passes:
                 raise ArgumentError(
@@ -471,22 +394,3 @@ class Plan:
                     f"({self.bucket_sizes[row.bucket]:,} samples), more than max_passes={max_passes!r}. "
                     "Shorten the stage, lower the bucket's weight, add samples, or raise max_passes."
                 )
-
-
-def digest(told: Any) -> str:
-    """Return 16 hexadecimal digits that identify a JSON value."""
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _texts(shares: Mapping[str, Fraction]) -> dict[str, str]:
-    return {name: str(share) for name, share in sorted(shares.items())}
-
-
-def _count(what: str, value: Any, largest: int, *, least: int = 1) -> int:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or not least <= value <= largest:
-        raise ArgumentError(
-            f"{what}: got {value!r}, but it is a whole number from {least} to {largest:,}. Correct it."
-        )
-    return int(value)

@@ -147,6 +147,7 @@ class Quota:
 
         A bucket's draws have consecutive ordinals, from ``counts(start)`` on. At most ``LARGEST_BLOCK`` draws.
         """
+        assert stop - start <= LARGEST_BLOCK
         buckets = np.empty(stop - start, dtype=np.uint16)
         _deal(self._root, start, buckets)
         return buckets

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
-import numbers
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from .checks import finite
 from .errors import ArgumentError
 from .plan import Plan
 from .quota import exact_share
@@ -23,6 +22,14 @@ EpochSize: TypeAlias = Literal["stage", "all"] | int
 
 _UNITS = ("steps", "epochs", "samples")
 _STAGE_KEYS = ("name", "mixture", *_UNITS, "lr", "ramp", "ramp_lr")
+# Words of other libraries, for the hint after an unknown key.
+_SYNONYMS = {
+    "weights": "mixture",
+    "probs": "mixture",
+    "learning_rate": "lr",
+    "phases": "stages",
+    "max_train_steps": "steps",
+}
 _SCHEDULE_KEYS = ("epoch_size", "stages")
 
 
@@ -68,7 +75,7 @@ class Stage:
         object.__setattr__(self, "mixture", MappingProxyType(self._checked_mixture()))
         given = {unit: getattr(self, unit) for unit in _UNITS if getattr(self, unit) is not None}
         if len(given) != 1:
-            told = " and ".join(f"{unit}={value!r}" for unit, value in given.items()) or "none"
+            told = " and ".join(f"{unit}={value!r}" for unit, value in given.items()) or "no duration"
             raise ArgumentError(
                 f"{self._place}: got {told}, but a stage has one duration. "
                 "Keep the one you mean: steps=, epochs= or samples=."
@@ -84,13 +91,17 @@ class Stage:
                 )
             object.__setattr__(self, "ramp", ramp)
         if self.lr is not None:
-            lr = _number(self.lr)
+            lr = finite(self.lr)
             if lr is None or lr < 0:
                 raise ArgumentError(
                     f"{self._place}: got lr={self.lr!r}, but a learning rate is a finite number, 0 or more. "
                     "Correct it, or leave lr out."
                 )
             object.__setattr__(self, "lr", float(lr))
+        if not isinstance(self.ramp_lr, bool):
+            raise ArgumentError(
+                f"{self._place}: got ramp_lr={self.ramp_lr!r}, but it is True or False. Correct it."
+            )
         if self.ramp_lr and not self.ramp:
             raise ArgumentError(
                 f"{self._place}: got ramp_lr=True without a ramp to follow. Set ramp=, or drop ramp_lr."
@@ -191,7 +202,7 @@ class Stage:
                     f"{self._place}: got bucket name {bucket!r}, but names are non-empty strings. "
                     "Name the bucket by a string."
                 )
-            number = _number(weight)
+            number = finite(weight)
             if number is None or number < 0:
                 raise ArgumentError(
                     f"{self._place}: got weight {weight!r} for bucket {bucket!r}, but a weight is a finite "
@@ -206,12 +217,12 @@ class Stage:
         return weights
 
     def _checked_amount(self, what: str, amount: Any, *, whole: bool) -> int | float:
-        number = _number(amount)
+        number = finite(amount)
         if number is None or number <= 0 or (whole and number != int(number)):
             kind = "whole number" if whole else "finite number"
             raise ArgumentError(
                 f"{self._place}: got {what}={amount!r}, but it is a {kind} above 0"
-                f"{', in the unit of the stage' if what == 'ramp' else ''}. Correct it."
+                f"{', in the unit of the stage, or 0 for none' if what == 'ramp' else ''}. Correct it."
             )
         return int(number) if whole else number
 
@@ -243,7 +254,7 @@ class StageSchedule:
     epoch_size: EpochSize
 
     def __init__(self, stages: Iterable[Stage], *, epoch_size: EpochSize = "stage") -> None:
-        listed = tuple(stages)
+        listed = tuple(stages) if isinstance(stages, Iterable) else (stages,)
         if not listed:
             raise ArgumentError(
                 "The schedule has no stages, so there is nothing to train. Give at least one Stage."
@@ -271,8 +282,7 @@ class StageSchedule:
                     f"Stage {stage.name!r}: ramp_lr=True moves between two learning rates, but got "
                     f"{before.lr!r} before and {stage.lr!r} here. Give both stages an lr."
                 )
-        valid = epoch_size in ("stage", "all") if isinstance(epoch_size, str) else _is_count(epoch_size)
-        if not valid:
+        if epoch_size not in ("stage", "all") and not _is_count(epoch_size):
             raise ArgumentError(
                 f"epoch_size: got {epoch_size!r}, but it is 'stage', 'all' or a number of draws above 0. Correct it."
             )
@@ -327,7 +337,7 @@ class StageSchedule:
             Stage('b', {'x': 1}, steps=1),
         ])
         """
-        number = _number(factor)
+        number = finite(factor)
         if number is None or number <= 0:
             raise ArgumentError(
                 f"scaled: got {factor!r}, but the factor is a finite number above 0. Correct it."
@@ -357,7 +367,7 @@ class StageSchedule:
     def from_json(cls, text: str) -> StageSchedule:
         """Read JSON text as ``to_json`` writes it."""
         try:
-            return cls.from_dict(json.loads(text))
+            return cls.from_dict(json.loads(text, object_pairs_hook=_without_repeats))
         except json.JSONDecodeError as error:
             raise ArgumentError(f"The schedule is not valid JSON: {error}. Correct the file.") from error
 
@@ -385,8 +395,11 @@ class StageSchedule:
         """Read a ``.toml`` or ``.json`` file. A missing file is a ``FileNotFoundError``."""
         path = Path(path)
         _check_suffix(path)
-        text = path.read_text(encoding="utf-8")
-        return cls.from_toml(text) if path.suffix == ".toml" else cls.from_json(text)
+        read = cls.from_toml if path.suffix == ".toml" else cls.from_json
+        try:
+            return read(path.read_text(encoding="utf-8"))
+        except ArgumentError as error:
+            raise ArgumentError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
         """Write a ``.toml`` or ``.json`` file."""
@@ -400,16 +413,9 @@ class StageSchedule:
         return f"StageSchedule([{lines}\n]{epoch})"
 
 
-def _number(value: Any) -> int | float | None:
-    """Return a finite Python number equal to ``value`` (NumPy's included), or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return None
-    number = int(value) if isinstance(value, numbers.Integral) else float(str(value))
-    return number if math.isfinite(number) else None
-
-
 def _is_count(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) > 0
+    number = finite(value)
+    return isinstance(number, int) and number > 0
 
 
 def _toml(value: Any) -> str:
@@ -424,9 +430,19 @@ def _check_keys(told: Any, known: tuple[str, ...], place: str) -> None:
         raise ArgumentError(f"{place}: got {told!r}, but it is a table of {', '.join(known)}. Correct it.")
     for key in told:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = difflib.get_close_matches(_SYNONYMS.get(key, str(key)), known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
             raise ArgumentError(f"Unknown key {key!r} in {place}. {hint}")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        repeated = sorted({key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1})
+        raise ArgumentError(
+            f"The schedule has {', '.join(map(repr, repeated))} twice in one object. Keep one."
+        )
+    return told
 
 
 def _check_suffix(path: Path) -> None:

@@ -1,0 +1,52 @@
+"""How often each bucket is seen: the rows of ``plan.exposure()``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+MANY_PASSES = 4  # Repeating text data is about as good as fresh data up to here (Muennighoff et al. 2023).
+
+
+class Exposure(NamedTuple):
+    """What one stage draws from one bucket; ``passes`` is draws over bucket size."""
+
+    stage: str
+    bucket: str
+    draws: int
+    passes: float
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence when the bucket is repeated more than 4 times in the stage, else None."""
+        if self.passes <= MANY_PASSES:
+            return None
+        return f"{self.bucket!r} is repeated {self.passes:,.1f} times in stage {self.stage!r}"
+
+
+class ExposureTable(Sequence[Exposure]):
+    """The rows of ``plan.exposure()``, stage by stage; also addressable as ``table[stage, bucket]``."""
+
+    def __init__(self, rows: Sequence[Exposure]) -> None:
+        self._rows = tuple(rows)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The rows' warnings, as data: nothing is printed."""
+        return [row.warning for row in self._rows if row.warning]
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple):
+            for row in self._rows:
+                if (row.stage, row.bucket) == key:
+                    return row
+            raise KeyError(key)
+        return self._rows[key]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        lines = [f"{'stage':<12} {'bucket':<12} {'draws':>14} {'passes':>12}"]
+        lines += [f"{r.stage:<12} {r.bucket:<12} {r.draws:>14,} {r.passes:>12,.1f}" for r in self._rows]
+        return "\n".join(lines)
