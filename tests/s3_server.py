@@ -7,10 +7,11 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -142,4 +143,54 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
     finally:
         proxy.shutdown()
         proxy.server_close()
+        thread.join()
+
+
+class _WebHandler(BaseHTTPRequestHandler):
+    """Answers everything alike, as a web server or a proxy's front page does."""
+
+    protocol_version = "HTTP/1.1"
+    server: WebServer
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests += 1
+        self.send_response_only(self.server.status)
+        for name, value in {"Content-Length": str(len(self.server.body)), **self.server.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.server.body)
+
+    do_HEAD = do_PUT = do_GET  # noqa: N815
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+class WebServer(ThreadingHTTPServer):
+    """An ordinary web server: one status, the same headers and body for every request."""
+
+    daemon_threads = True
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _WebHandler)
+        self.status, self.headers, self.body = status, headers, body
+        self.requests = 0
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def web_server(
+    status: int, headers: Mapping[str, str] = MappingProxyType({}), body: bytes = b""
+) -> Iterator[WebServer]:
+    """Run a server that is none of S3."""
+    server = WebServer(status, headers, body)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
         thread.join()

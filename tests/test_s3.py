@@ -19,7 +19,7 @@ from curriculum_sampler.s3 import S3Storage
 from curriculum_sampler.storage import read_all
 
 from .data_fixtures import Clock, patient, proxy, s3_bucket, s3_endpoint
-from .s3_server import Fault, FaultProxy
+from .s3_server import Fault, FaultProxy, web_server
 
 CONTENT = bytes(i * 7 % 251 for i in range(5000))
 
@@ -182,6 +182,56 @@ def test_a_wrong_endpoint_is_named_with_the_next_move() -> None:
     ):
         place.stat("a.tar")
     assert clock.now < 30
+
+
+REQUESTS = (
+    lambda place: place.stat("a.tar"),
+    lambda place: place.exists("a.tar"),
+    read,
+    lambda place: place.write("a.tar", b"x"),
+    lambda place: place.list(),
+)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_an_endpoint_that_redirects_is_an_error_that_says_where_to(s3_endpoint: str, status: int) -> None:
+    headers = {"Location": "https://me:hunter2@store.example/data/a.tar?token=hunter2"}
+    with web_server(status, headers) as server:
+        place = S3Storage("data", "v1", endpoint_url=server.url)
+        for request in REQUESTS:
+            with pytest.raises(
+                StorageError, match=rf"redirects to https://store\.example \({status}\).*region.*scheme"
+            ) as caught:
+                request(place)
+            assert server.url in str(caught.value)
+            assert "hunter2" not in str(caught.value)
+        assert server.requests == len(REQUESTS)
+
+
+def test_a_redirect_into_another_region_is_followed_once_and_then_names_the_region(s3_endpoint: str) -> None:
+    with web_server(301, {"x-amz-bucket-region": "eu-west-3"}) as server:
+        with pytest.raises(StorageError, match="lies in region 'eu-west-3': pass region='eu-west-3'"):
+            S3Storage("data", endpoint_url=server.url).stat("a.tar")
+        assert server.requests == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"<html><p>Welcome<br></html>", b"<html><p>Welcome</p></html>", b"{}"])
+def test_a_web_server_is_told_from_an_s3_endpoint(s3_endpoint: str, body: bytes) -> None:
+    with web_server(200, body=body) as server:
+        place = S3Storage("data", "v1", endpoint_url=server.url)
+        for request in REQUESTS:
+            with pytest.raises(StorageError, match=r"this is no S3 endpoint.*Check host and port") as caught:
+                request(place)
+            assert server.url in str(caught.value)
+        assert server.requests == len(REQUESTS)
+
+
+def test_a_list_cut_short_is_asked_for_again(s3_endpoint: str) -> None:
+    with web_server(200, {"Content-Type": "application/xml"}, b"<ListBucketResult><Name>da") as server:
+        place = S3Storage("data", "v1", endpoint_url=server.url, retry=patient(Clock(), max_attempts=3))
+        with pytest.raises(StorageError, match=r"answered 500.*attempt 3"):
+            place.list()
+        assert server.requests == 3
 
 
 def test_the_endpoint_may_come_from_the_environment(

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
 from urllib.parse import urlsplit
 
 from .errors import ArgumentError, StorageError
 from .extras import missing
 from .locations import StorageOptions
 from .retry import Budget, Retry
-from .s3_failure import NO_BUCKET, REQUEST_ERRORS, Failure, classify, out_of_time, short_body
+from .s3_failure import (
+    NO_BUCKET,
+    NO_S3,
+    REQUEST_ERRORS,
+    Failure,
+    classify,
+    out_of_time,
+    refuse_strangers,
+    short_body,
+)
 from .storage import ObjectStat, check_key
 from .transfer import Transfer
 
@@ -27,8 +36,6 @@ try:
     from botocore.exceptions import BotoCoreError
 except ImportError as error:
     raise missing("boto3", "s3") from error
-
-Answer = TypeVar("Answer")
 
 
 class S3Storage:
@@ -110,7 +117,7 @@ class S3Storage:
 
     def stat(self, key: str) -> ObjectStat:
         try:
-            answer = self._ask(key, lambda: self._api.head_object(**self._names(key)))
+            answer = self._ask(key, lambda: self._api.head_object(**self._names(key)), proof="ETag")
         except AbsentError:
             self._check_bucket()
             raise
@@ -129,14 +136,14 @@ class S3Storage:
                 raise self._error(key, failure, budget, transfer.first)
 
     def write(self, key: str, data: bytes | bytearray) -> None:
-        self._ask(key, lambda: self._api.put_object(**self._names(key), Body=data))
+        self._ask(key, lambda: self._api.put_object(**self._names(key), Body=data), proof="ETag")
 
     def list(self, prefix: str = "") -> list[str]:
         root = f"{self.prefix}/" if self.prefix else ""
         query = {"Bucket": self.bucket, "Prefix": root + prefix, **self._payer()}
         keys: list[str] = []
         while True:
-            page = self._ask(prefix, lambda: self._api.list_objects_v2(**query))
+            page = self._ask(prefix, lambda: self._api.list_objects_v2(**query), proof="Name")
             keys += [entry["Key"].removeprefix(root) for entry in page.get("Contents", [])]
             if not page.get("IsTruncated"):
                 return sorted(keys)
@@ -149,11 +156,15 @@ class S3Storage:
         except AbsentError:
             raise StorageError(f"{self.url}{self._at()}: {NO_BUCKET}") from None
 
-    def _ask(self, key: str, request: Callable[[], Answer]) -> Answer:
+    def _ask(self, key: str, request: Callable[[], Any], proof: str | None = None) -> Any:
+        """Make a request within a budget; ``proof`` is what every S3 server's answer to it names."""
         budget = self.retry.start()
         while True:
             try:
-                return request()
+                answer = request()
+                if proof is None or proof in answer:
+                    return answer
+                failure = NO_S3
             except REQUEST_ERRORS as error:
                 failure = classify(error)
             if not failure.may_pass or not budget.pause():
@@ -174,6 +185,9 @@ class S3Storage:
         wanted = f"bytes={transfer.first}-{transfer.last}"
         try:
             answer = self._api.get_object(**self._names(key), Range=wanted, **pinned)
+            if "ETag" not in answer or "ContentLength" not in answer:
+                answer["Body"].close()
+                return NO_S3
             self._check_range(key, answer, transfer.first, transfer.last)
             transfer.pour(answer["Body"], budget)
         except StorageError:
@@ -238,12 +252,14 @@ class S3Storage:
         try:
             session = boto3.session.Session(profile_name=self.profile, region_name=self.region)
             # The endpoint of a profile is found by boto3 itself when none is given here.
-            return session.client("s3", endpoint_url=self._endpoint(), config=config)
+            client = session.client("s3", endpoint_url=self._endpoint(), config=config)
         except (BotoCoreError, ValueError) as error:
             raise ArgumentError(
                 f"No S3 client for {self.url} with endpoint_url={self._endpoint()!r}, profile={self.profile!r}, "
                 f"region={self.region!r} ({type(error).__name__}). Check these three."
             ) from None
+        client.meta.events.register("response-received.s3", refuse_strangers)
+        return client
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_client": None}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 from .extras import missing
 
 try:
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 except ImportError as error:
     raise missing("boto3", "s3") from error
 
 # Everything that a request, or the reading of its body, may raise.
-REQUEST_ERRORS = (boto.ClientError, boto.BotoCoreError, HTTPError, OSError)
+REQUEST_ERRORS = (boto.ClientError, boto.BotoCoreError, ResponseParserError, HTTPError, OSError)
 
 NO_BUCKET = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
 
@@ -36,6 +39,13 @@ class Failure:
     advice: str
     may_pass: bool
     is_absent: bool = False
+
+
+NO_S3 = Failure(
+    "the server answered, but not as S3 does: this is no S3 endpoint",
+    "Check host and port of endpoint_url (or AWS_ENDPOINT_URL).",
+    False,
+)
 
 
 def short_body(received: int, expected: int) -> Failure:
@@ -61,6 +71,8 @@ def classify(error: Exception) -> Failure:
     """
     if isinstance(error, boto.ClientError):
         return _answered(error)
+    if isinstance(error, ResponseParserError):
+        return NO_S3
     if isinstance(
         error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError
     ):
@@ -87,12 +99,31 @@ def classify(error: Exception) -> Failure:
     return Failure(f"the request could not be made ({type(error).__name__})", advice, False)
 
 
+def refuse_strangers(event_name: str, response_dict: Any, parsed_response: Any, **_: Any) -> None:
+    """As a hook of botocore: raise at once what a server that is no S3 endpoint answered, where botocore would try again.
+
+    A redirect that names no region: botocore would ask the same endpoint for the region, be redirected
+    again, and so on until Python's recursion limit. (AWS names the region, and is followed.)
+    A page instead of XML with status 200: botocore takes it for an answer cut short, a passing fault.
+    """
+    if parsed_response is None:  # no answer came
+        return
+    status, told = response_dict["status_code"], parsed_response["ResponseMetadata"]
+    if 300 <= status < 400 and "x-amz-bucket-region" not in told["HTTPHeaders"]:
+        raise boto.ClientError(parsed_response, event_name)
+    is_unreadable = status == 200 and told["HTTPStatusCode"] != 200
+    if is_unreadable and "xml" not in told["HTTPHeaders"].get("content-type", ""):
+        raise ResponseParserError("The body is no XML.")
+
+
 def _answered(error: boto.ClientError) -> Failure:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     what = f"the server answered {status} {code}" if code != str(status) else f"the server answered {status}"
     if code == "NoSuchBucket":
         return Failure(what, NO_BUCKET, False)
+    if 300 <= status < 400:
+        return _redirected(error.response)
     if status == 404:
         advice = "The object does not exist: check the url, or whether the data set was uploaded whole."
         return Failure(what, advice, False, is_absent=True)
@@ -108,3 +139,19 @@ def _answered(error: boto.ClientError) -> Failure:
     if status in _PASSING_STATUSES or code in _PASSING_CODES:
         return Failure(what, "The server is overloaded or failing: try later or with fewer workers.", True)
     return Failure(what, "Check the S3 url, the region and the storage options.", False)
+
+
+def _redirected(response: Any) -> Failure:
+    headers = response["ResponseMetadata"].get("HTTPHeaders", {})
+    target = urlsplit(headers.get("location", ""))
+    # The host is what helps; user, path and query of a redirect may hold credentials.
+    place = f" to {target.scheme}://{target.netloc.rpartition('@')[2]}" if target.netloc else ""
+    region = headers.get("x-amz-bucket-region")
+    advice = (
+        f"The S3 bucket lies in region {region!r}: pass region={region!r}" if region else "Check its region"
+    )
+    return Failure(
+        f"the endpoint redirects{place} ({response['ResponseMetadata']['HTTPStatusCode']})",
+        f"{advice}, and check scheme (http or https) and host of endpoint_url.",
+        False,
+    )
