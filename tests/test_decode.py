@@ -160,6 +160,13 @@ def test_own_decoders_add_to_and_replace_the_safe_ones_the_longest_ending_first(
     assert SampleDecoder().member("cls", b"4") == 4
 
 
+@pytest.mark.parametrize("decoders", [len, {"png": "pil"}, {3: len}, ["png"], "png"])
+def test_decoders_are_functions_by_extension_or_an_error_shows_how(decoders: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"must map extensions.*decode=\{'png': function\}") as caught:
+        SampleDecoder(decoders)
+    assert repr(decoders) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("extension", "value", "message"),
     [

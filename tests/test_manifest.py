@@ -92,6 +92,8 @@ def test_several_locations_are_joined_in_the_order_given() -> None:
     assert turned.bucket_fingerprints["hard"] == joined.bucket_fingerprints["hard"]
     with pytest.raises(ArgumentError, match="list of locations is empty"):
         Manifest.load([])
+    with pytest.raises(ArgumentError, match="location is None"):
+        Manifest.load([first, None])  # type: ignore[list-item]
 
 
 def test_fingerprints_follow_the_content_and_not_the_place(tmp_path: Path) -> None:

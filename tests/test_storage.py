@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -124,6 +125,9 @@ def test_a_url_opens_the_storage_it_names(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("gs://bucket/a", {}, "scheme must be one of s3"),
         ("", {}, "location is empty"),
+        (None, {}, "location is None, which is neither a folder, a url nor a storage"),
+        (7, {}, "location is 7"),
+        (b"data", {}, "location is b'data'"),
         ("data", {"endpoint": "http://x"}, "Unknown storage option 'endpoint'.*endpoint_url"),
         ("s3://", {}, "names no bucket"),
         ("s3://key:hunter2@bucket/a", {}, "nothing more"),
@@ -132,7 +136,7 @@ def test_a_url_opens_the_storage_it_names(tmp_path: Path, monkeypatch: pytest.Mo
         ("s3://bucket", {"endpoint_url": "http://key:hunter2@host"}, "holds credentials"),
     ],
 )
-def test_a_bad_location_is_refused_at_once(url: str, options: dict[str, str], message: str) -> None:
+def test_a_bad_location_is_refused_at_once(url: Any, options: dict[str, str], message: str) -> None:
     with pytest.raises(ArgumentError, match=message) as caught:
         open_storage(url, **options)
     assert "hunter2" not in str(caught.value)

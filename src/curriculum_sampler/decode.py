@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ShardError
+from .errors import ArgumentError, ShardError
 from .extras import missing
 
 try:
@@ -95,6 +95,9 @@ class SampleDecoder:
         decoders: Extension -> function of the member's bytes, beside or in place of the safe ones.
             Of an extension with dots (``seg.png``) the longest known ending decides.
 
+    Raises:
+        ArgumentError: ``decoders`` is no such mapping.
+
     >>> SampleDecoder().member("caption.txt", b"red shirt"), SampleDecoder({"mp4": bytes}).member("mp4", b"..")
     ('red shirt', b'..')
     >>> SampleDecoder().member("pkl", b"")
@@ -103,6 +106,14 @@ class SampleDecoder:
     """
 
     def __init__(self, decoders: Mapping[str, Decoder] = MappingProxyType({})) -> None:
+        fits = isinstance(decoders, Mapping) and all(
+            isinstance(ending, str) and callable(decoder) for ending, decoder in decoders.items()
+        )
+        if not fits:
+            raise ArgumentError(
+                f"decode={decoders!r} must map extensions to functions of a member's bytes, such as "
+                "decode={'png': function}; None leaves every member as bytes."
+            )
         self._decoders = {**SAFE_DECODERS, **decoders}
 
     def member(self, extension: str, data: bytes) -> Any:

@@ -45,7 +45,7 @@ def open_storage(location: Location, **options: Unpack[StorageOptions]) -> Stora
     ``memory://name`` is the same storage throughout a process.
 
     Raises:
-        ArgumentError: An unknown scheme or option.
+        ArgumentError: An unknown scheme or option, or no location at all.
 
     >>> open_storage("memory://demo") is open_storage("memory://demo")
     True
@@ -57,8 +57,13 @@ def open_storage(location: Location, **options: Unpack[StorageOptions]) -> Stora
     if unknown:
         known = ", ".join(StorageOptions.__annotations__)
         raise ArgumentError(f"Unknown storage option {unknown[0]!r}. Known ones: {known}.")
-    if not isinstance(location, str | os.PathLike):
+    if isinstance(location, Storage):
         return location
+    if not isinstance(location, str | os.PathLike):
+        raise ArgumentError(
+            f"The location is {location!r}, which is neither a folder, a url nor a storage. "
+            "Write it like 'data/v1' or 's3://bucket/prefix'."
+        )
     text = os.fspath(location)
     scheme, separator, rest = text.partition("://")
     if not separator:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from .extras import missing
 
@@ -100,7 +100,7 @@ def classify(error: Exception) -> Failure:
 
 
 def refuse_strangers(event_name: str, response_dict: Any, parsed_response: Any, **_: Any) -> None:
-    """As a hook of botocore: raise at once what a server that is no S3 endpoint answered, where botocore would try again.
+    """Hook of botocore: raise at once, where it would ask a server again that is no S3 endpoint.
 
     A redirect that names no region: botocore would ask the same endpoint for the region, be redirected
     again, and so on until Python's recursion limit. (AWS names the region, and is followed.)
@@ -143,9 +143,9 @@ def _answered(error: boto.ClientError) -> Failure:
 
 def _redirected(response: Any) -> Failure:
     headers = response["ResponseMetadata"].get("HTTPHeaders", {})
-    target = urlsplit(headers.get("location", ""))
-    # The host is what helps; user, path and query of a redirect may hold credentials.
-    place = f" to {target.scheme}://{target.netloc.rpartition('@')[2]}" if target.netloc else ""
+    # Scheme and host are what helps; user, path and query of a redirect may hold credentials.
+    target = re.match(r"(https?://)(?:[^/?#]*@)?([^/?#@]+)", headers.get("location", ""))
+    place = f" to {target[1]}{target[2]}" if target else ""
     region = headers.get("x-amz-bucket-region")
     advice = (
         f"The S3 bucket lies in region {region!r}: pass region={region!r}" if region else "Check its region"
