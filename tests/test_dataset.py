@@ -135,6 +135,27 @@ def test_a_transform_without_rng_gets_the_sample_alone_and_any_callable_will_do(
     assert small(transform=dict)[Draw("easy", 3)]["cls"] == 3
 
 
+def fail_on_three(sample: dict[str, Any]) -> str:
+    key: str = sample.pop("__key__")
+    if sample["cls"] == 3:
+        raise KeyError("sleeve")
+    return key
+
+
+def test_a_transform_that_fails_raises_its_own_error_with_the_sample_named(tmp_path: Path) -> None:
+    dataset = small(tmp_path, transform=fail_on_three)
+    told = f"sample '00003' (easy:3, pass 0) of {tmp_path}/train/easy/easy-000000.tar"
+    with pytest.raises(KeyError, match="sleeve") as caught:
+        dataset.__getitems__([Draw("easy", 2), Draw("easy", 3)])
+    (note,) = caught.value.__notes__
+    assert told in note
+    # A worker's error is made anew in the parent, from its text.
+    loader = DataLoader(dataset, batch_sampler=[[Draw("easy", 3)]], num_workers=2, collate_fn=list)
+    with pytest.raises(KeyError, match="sleeve") as caught:
+        next(iter(loader))
+    assert told in str(caught.value)
+
+
 def test_no_global_randomness_is_touched() -> None:
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     dataset = small(transform=augment)

@@ -146,6 +146,11 @@ def test_bytes_that_are_not_what_the_extension_says_are_an_error(extension: str)
         SampleDecoder().member(extension, b"\xffrubbish"[:7])
 
 
+def test_what_a_decoder_raises_is_named_with_its_type() -> None:
+    with pytest.raises(ShardError, match=r"Member 'json' of 2 bytes cannot be decoded: KeyError: 'sleeve'"):
+        SampleDecoder({"json": lambda data: json.loads(data)["sleeve"]}).member("json", b"{}")
+
+
 def test_an_unknown_extension_is_an_error_that_says_what_to_pass() -> None:
     with pytest.raises(ShardError, match=r"Member 'a\.mp4' has no decoder. Pass decode=.'mp4': function"):
         SampleDecoder().member("a.mp4", b"")

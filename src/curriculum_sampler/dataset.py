@@ -38,7 +38,8 @@ class CurriculumDataset:
         transform: Called with each sample; what it returns is handed out. If it has a parameter named
             ``rng`` it is also given a ``numpy.random.Generator`` that depends on the sampler's seed, the
             bucket, the pass and the index only, so that an augmentation is the same in whichever worker
-            it happens and after any resume.
+            it happens and after any resume. What it raises is raised as it is, with a note that names
+            the sample.
         schedule: A curriculum that belongs to this data; a ``CurriculumLoader`` uses it unless given one.
 
     >>> from curriculum_sampler.build import write_shards
@@ -121,9 +122,16 @@ class CurriculumDataset:
     def _transformed(self, sample: Sample, seed: int, bucket: str, bucket_pass: int, index: int) -> Any:
         if self.transform is None:
             return sample
-        if self._wants_rng:
-            return self.transform(sample, rng=sample_rng(seed, bucket, bucket_pass, index))
-        return self.transform(sample)
+        key = sample["__key__"]  # told in a note below, and a transform may take it out
+        rng = {"rng": sample_rng(seed, bucket, bucket_pass, index)} if self._wants_rng else {}
+        try:
+            return self.transform(sample, **rng)
+        except Exception as error:
+            error.add_note(
+                f"The transform failed on sample {key!r} ({bucket}:{index}, pass {bucket_pass}) "
+                f"of {self._url(bucket, index)}."
+            )
+            raise
 
     def _url(self, bucket: str, index: int) -> str:
         shards, _ = self.manifest.locate(bucket, [index])

@@ -132,7 +132,7 @@ class SampleDecoder:
             return decoder(data)
         except Exception as error:
             raise ShardError(
-                f"Member {extension!r} of {len(data)} bytes cannot be decoded: {error}"
+                f"Member {extension!r} of {len(data)} bytes cannot be decoded: {type(error).__name__}: {error}"
             ) from error
 
 
