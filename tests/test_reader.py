@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -160,6 +161,23 @@ def test_an_index_that_does_not_match_is_an_error_that_names_it() -> None:
     del home.objects[SHARD + INDEX_SUFFIX]
     with pytest.raises(StorageError, match=r"000001\.tar\.curriculum\.idx does not exist"):
         SampleReader(manifest).read("easy", [5])
+
+
+@pytest.mark.parametrize("field", ["samples", "bytes"])
+def test_a_count_edited_in_the_manifest_is_told_alone(field: str) -> None:
+    home = MemoryStorage("store")
+    write_shards(home, {"easy": labelled(5)})
+    told = json.loads(home.objects["manifest.json"])
+    (shard,) = told["splits"]["train"]["easy"]["shards"]
+    shard[field] += 1
+    home.objects["manifest.json"] = json.dumps(told).encode()
+    with pytest.raises(ShardError) as caught:
+        SampleReader(Manifest.load(home)).read("easy", [0])
+    assert (
+        f"easy-000000.tar: the manifest counts {shard[field]} {field}, its index {shard[field] - 1}. "
+        "The manifest was edited" in str(caught.value)
+    )
+    assert "replaced" not in str(caught.value)
 
 
 def test_a_tar_of_the_same_length_but_other_content_is_found_out() -> None:

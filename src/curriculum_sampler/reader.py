@@ -103,12 +103,20 @@ def open_shard(placed: PlacedShard) -> OpenShard:
         index = ShardIndex.from_bytes(data)
     except ShardError as error:
         raise ShardError(f"{where}: {error}") from None
+    for what, written, found in (
+        ("samples", shard.samples, len(index)),
+        ("bytes", shard.num_bytes, index.tar_bytes),
+    ):
+        if written != found:
+            raise ShardError(
+                f"{placed.url}: the manifest counts {written} {what}, its index {found}. The manifest was "
+                "edited: restore it, or index the data set again."
+            )
     stat = placed.tars.stat(shard.name)
-    if not index.tar_bytes == shard.num_bytes == stat.num_bytes or len(index) != shard.samples:
+    if stat.num_bytes != index.tar_bytes:
         raise ShardError(
-            f"{placed.url} has {stat.num_bytes} bytes, but was indexed with {index.tar_bytes} bytes and "
-            f"{len(index)} samples (manifest: {shard.num_bytes} and {shard.samples}). It was cut or replaced: "
-            "copy it again, or index it again."
+            f"{placed.url} has {stat.num_bytes} bytes, but was indexed with {index.tar_bytes} bytes. It was cut "
+            "or replaced: copy it again, or index it again."
         )
     return OpenShard(placed, index, stat.etag)
 
