@@ -3,8 +3,13 @@
 # ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
+import errno
+import os
 import pickle
+import re
 import resource
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curriculum_sampler.errors import ArgumentError, StorageError
+from curriculum_sampler.file_failure import file_failure
 from curriculum_sampler.local_storage import LocalStorage
 from curriculum_sampler.locations import open_storage
 from curriculum_sampler.memory_storage import MemoryStorage
@@ -95,12 +101,70 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(StorageError, match=r"a\.bin could not be written.*untouched"):
+        with pytest.raises(StorageError, match=r"a\.bin could not be written.*untouched.*ulimit -f"):
             place.write("a.bin", bytes(100_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_all(place, "a.bin") == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """No rights beyond those of the file modes, also where the tests are run by root."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(me)
+
+
+def test_what_may_not_be_used_is_an_error_and_never_taken_for_absent(unprivileged: None) -> None:
+    # Not ``tmp_path``, whose parents only its owner may enter.
+    with tempfile.TemporaryDirectory() as home:
+        place = LocalStorage(Path(home))
+        place.write("closed/a.bin", b"x")
+        os.chmod(place.root / "closed", 0o000)
+        try:
+            for ask in (
+                lambda: place.read_into("closed/a.bin", memoryview(bytearray(1))),
+                lambda: place.stat("closed/a.bin"),
+                lambda: place.exists("closed/a.bin"),
+                lambda: place.write("closed/a.bin", b"y"),
+                place.list,
+            ):
+                with pytest.raises(StorageError, match=r"/closed.*Permission denied.*who may use it"):
+                    ask()
+        finally:
+            os.chmod(place.root / "closed", 0o700)
+
+
+@pytest.mark.parametrize("key", ["a.bin", "train/a.bin"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, key: str) -> None:
+    (tmp_path / "file").write_text("x")
+    place = LocalStorage(tmp_path / "file")
+    with pytest.raises(StorageError, match=rf"{tmp_path}/file is a file, not a folder: choose another place"):
+        place.write(key, b"x")
+    with pytest.raises(StorageError, match=rf"{tmp_path}/file is a file, not a folder"):
+        place.stat(key)
+    assert not place.exists(key)
+    assert place.list() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "Choose a folder that can be written to"),
+        (errno.EPERM, "who may use it"),
+        (errno.EIO, "Check the disk"),
+    ],
+)
+def test_the_advice_is_about_what_went_wrong(number: int, advice: str) -> None:
+    error = file_failure(Path("/data/a.tar"), OSError(number, os.strerror(number)), writing=True)
+    assert re.search(rf"/data/a\.tar could not be written .*{advice}.*then write again", str(error))
+    assert ("space" in advice) == ("space" in str(error).partition("untouched")[2])
 
 
 def test_an_unfinished_file_is_never_listed(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import uuid
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
 
 from .errors import StorageError
+from .file_failure import file_failure
 from .storage import ObjectStat, check_key
 
 # Half-written files carry this prefix, so that a listing never offers one.
@@ -44,17 +46,25 @@ class LocalStorage:
         return 1
 
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        path = self._path(key)
+        try:
+            return S_ISREG(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise file_failure(path, error) from error
 
     def stat(self, key: str) -> ObjectStat:
+        path = self._path(key)
         try:
-            return _stat(os.stat(self._path(key)))
+            return _stat(os.stat(path))
         except OSError as error:
-            raise self._failure(key, error) from error
+            raise file_failure(path, error) from error
 
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
+        path = self._path(key)
         try:
-            with open(self._path(key), "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0) as file:
                 found = _stat(os.fstat(file.fileno()))
                 if etag is not None and found.etag != etag:
                     raise StorageError(
@@ -66,7 +76,7 @@ class LocalStorage:
         except StorageError:
             raise
         except OSError as error:
-            raise self._failure(key, error) from error
+            raise file_failure(path, error) from error
         if received < len(buffer):
             raise StorageError(
                 f"{self.url}/{key} has {found.num_bytes} bytes, but {len(buffer)} were asked for at offset "
@@ -84,10 +94,7 @@ class LocalStorage:
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
         except OSError as error:
-            raise StorageError(
-                f"{path} could not be written ({error.strerror}); what was there before is untouched. "
-                "Free some space or check the permissions, then write again."
-            ) from error
+            raise file_failure(path, error, writing=True) from error
         finally:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
@@ -97,7 +104,7 @@ class LocalStorage:
         start = self.root / prefix.rpartition("/")[0]
         keys = (
             (Path(folder) / name).relative_to(self.root).as_posix()
-            for folder, _, names in os.walk(start)
+            for folder, _, names in os.walk(start, onerror=_refuse_gaps)
             for name in names
             if not name.startswith(UNFINISHED)
         )
@@ -106,12 +113,11 @@ class LocalStorage:
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
-    def _failure(self, key: str, error: OSError) -> StorageError:
-        if isinstance(error, FileNotFoundError):
-            return StorageError(f"{self.url}/{key} does not exist. Check the folder and the name.")
-        return StorageError(
-            f"{self.url}/{key} cannot be read: {error.strerror}. Check its permissions and disk."
-        )
+
+def _refuse_gaps(error: OSError) -> None:
+    """A folder that may not be read is an error: by default a walk passes over it without a word."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise file_failure(Path(error.filename), error) from error
 
 
 def _stat(found: os.stat_result) -> ObjectStat:
