@@ -110,6 +110,41 @@ def test_fingerprints_follow_the_content_and_not_the_place(tmp_path: Path) -> No
     assert changed.fingerprint != manifest.fingerprint
 
 
+def of_shards(listed: list[Shard]) -> Manifest:
+    file = ManifestFile({"train": {"easy": Bucket(tuple(listed))}})
+    return Manifest.load(MemoryStorage(objects={"manifest.json": file.to_bytes()}))
+
+
+@given(st.lists(shards, min_size=1, max_size=8, unique_by=lambda shard: shard.name), st.data())
+def test_a_grown_bucket_still_tells_what_it_was(listed: list[Shard], data: st.DataObject) -> None:
+    grown = of_shards(listed)
+    for count in range(1, len(listed) + 1):
+        old = of_shards(listed[:count])
+        told = grown.prefix_fingerprint("easy", old.bucket_sizes["easy"])
+        assert told == old.bucket_fingerprints["easy"]
+    ends = {sum(shard.samples for shard in listed[:count]) for count in range(1, len(listed) + 1)}
+    assert grown.prefix_fingerprint("easy", max(ends)) == grown.bucket_fingerprints["easy"]
+    anywhere = data.draw(st.integers(-1, max(ends) + 1) | st.sampled_from([end + 1 for end in ends]))
+    assert (grown.prefix_fingerprint("easy", anywhere) is None) == (anywhere not in ends)
+    with pytest.raises(ArgumentError, match="No bucket 'hard' in split 'train'"):
+        grown.prefix_fingerprint("hard", 1)
+
+
+@given(st.lists(shards, min_size=1, max_size=5, unique_by=lambda shard: shard.name), st.data())
+def test_what_changed_before_the_end_is_seen_in_every_later_prefix(
+    listed: list[Shard], data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(listed) - 1))
+    changed = list(listed)
+    changed[place] = dataclasses.replace(listed[place], digest=DIGEST[::-1])
+    for count in range(1, len(listed) + 1):
+        size = sum(shard.samples for shard in listed[:count])
+        same = of_shards(listed).prefix_fingerprint("easy", size) == of_shards(changed).prefix_fingerprint(
+            "easy", size
+        )
+        assert same == (count <= place)
+
+
 def test_run_sizes_are_what_one_good_read_holds() -> None:
     manifest = write_shards(MemoryStorage(), {"small": labelled(100), "large": labelled(4, size=100_000)})
     runs = manifest.run_sizes(target_bytes=50_000)

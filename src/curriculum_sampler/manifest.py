@@ -99,17 +99,37 @@ class Manifest:
         It covers the name, sample count and digest of every shard, and no url: a copy of a data set
         has the same fingerprints.
         """
-        return {
-            name: _digest(
-                [[placed.shard.name, placed.shard.samples, placed.shard.digest] for placed in shards]
-            )
-            for name, shards in self.buckets.items()
-        }
+        return {name: _content(shards) for name, shards in self.buckets.items()}
 
     @property
     def fingerprint(self) -> str:
         """Digest of all buckets: their names and fingerprints."""
         return _digest(sorted(self.bucket_fingerprints.items()))
+
+    def prefix_fingerprint(self, bucket: str, num_samples: int) -> str | None:
+        """Return the fingerprint that a bucket had when it held its first ``num_samples`` samples only.
+
+        A bucket that has grown by whole shards at its end still begins with the data that an older
+        manifest named; this tells. It is ``bucket_fingerprints[bucket]`` for the bucket's whole size,
+        and None where no shard ends at ``num_samples``, so that the bucket never was that large.
+
+        Raises:
+            ArgumentError: No such bucket.
+
+        >>> from curriculum_sampler.build import write_shards
+        >>> samples = [{"__key__": f"{n:04}", "cls": n} for n in range(5)]
+        >>> old = write_shards("memory://old", {"easy": samples[:4]}, samples_per_shard=2)
+        >>> new = write_shards("memory://new", {"easy": samples}, samples_per_shard=2)
+        >>> new.prefix_fingerprint("easy", 4) == old.bucket_fingerprints["easy"]
+        True
+        >>> new.prefix_fingerprint("easy", 3) is None
+        True
+        """
+        ends = self._shards_end(bucket)
+        last = int(np.searchsorted(ends, num_samples))
+        if last == len(ends) or ends[last] != num_samples:
+            return None
+        return _content(self.buckets[bucket][: last + 1])
 
     def run_sizes(self, target_bytes: int = 8 << 20) -> dict[str, int]:
         """Return bucket name -> samples per run, so that a run is about ``target_bytes`` (at least 1).
@@ -131,11 +151,7 @@ class Manifest:
         Raises:
             ArgumentError: No such bucket, or a number outside ``[0, bucket_sizes[bucket])``.
         """
-        if bucket not in self.buckets:
-            raise ArgumentError(
-                f"No bucket {bucket!r} in split {self.split!r}. There are: {', '.join(map(repr, self.buckets))}."
-            )
-        ends, wanted = self._ends[bucket], np.asarray(indices, dtype=np.int64)
+        ends, wanted = self._shards_end(bucket), np.asarray(indices, dtype=np.int64)
         outside = wanted[(wanted < 0) | (wanted >= ends[-1])]
         if outside.size:
             raise ArgumentError(
@@ -145,6 +161,14 @@ class Manifest:
         shards = np.searchsorted(ends, wanted, side="right")
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
         return shards, wanted - starts[shards]
+
+    def _shards_end(self, bucket: str) -> NDArray[np.int64]:
+        """Number of samples up to the end of each shard of a bucket."""
+        if bucket not in self.buckets:
+            raise ArgumentError(
+                f"No bucket {bucket!r} in split {self.split!r}. There are: {', '.join(map(repr, self.buckets))}."
+            )
+        return self._ends[bucket]
 
     @functools.cached_property
     def _ends(self) -> dict[str, NDArray[np.int64]]:
@@ -183,6 +207,10 @@ def _hull(found: list[tuple[float, float] | None]) -> tuple[float, float] | None
     if len(known) < len(found):
         return None
     return min(low for low, _ in known), max(high for _, high in known)
+
+
+def _content(shards: Sequence[PlacedShard]) -> str:
+    return _digest([[placed.shard.name, placed.shard.samples, placed.shard.digest] for placed in shards])
 
 
 def _digest(told: object) -> str:
