@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import itertools
+import os
 import tarfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -100,6 +101,16 @@ def storage(request: pytest.FixtureRequest, tmp_path: Any) -> Storage:
         return LocalStorage(tmp_path / "root")
     endpoint = request.getfixturevalue("s3_endpoint")
     return S3Storage(request.getfixturevalue("s3_bucket"), "some/prefix", endpoint_url=endpoint)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """No rights beyond those of the file modes, also where the tests are run by root."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(me)
 
 
 def patient(clock: Clock, **budget: Any) -> Retry:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,15 @@ from hypothesis import strategies as st
 
 from curriculum_sampler.build import write_shards
 from curriculum_sampler.dataset import CurriculumDataset
-from curriculum_sampler.errors import ArgumentError
+from curriculum_sampler.errors import ArgumentError, StorageError
 from curriculum_sampler.index import INDEX_SUFFIX
 from curriculum_sampler.indexing import index_tar
 from curriculum_sampler.manifest import Manifest
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage
 
-from .data_fixtures import labelled, read_by_webdataset, s3_bucket, s3_endpoint, storage
+from .data_fixtures import labelled, read_by_webdataset, s3_bucket, s3_endpoint, storage, unprivileged
+from .s3_server import web_server
 
 GOLDEN = Path(__file__).parent / "golden" / "shards.json"
 
@@ -164,6 +167,40 @@ def test_a_failed_call_leaves_the_data_set_as_it_was(tmp_path: Path) -> None:
     assert Manifest.load(tmp_path).fingerprint == manifest.fingerprint
     with pytest.raises(ArgumentError, match="no split 'val'"):
         Manifest.load(tmp_path, split="val")
+
+
+def test_an_s3_bucket_that_does_not_exist_is_named_before_a_sample_is_asked_for(s3_endpoint: str) -> None:
+    samples = iter(labelled(1))
+    with pytest.raises(
+        StorageError,
+        match=rf"^s3://no-such/v1 at {s3_endpoint}: The S3 bucket does not exist.*check its name",
+    ):
+        write_shards("s3://no-such/v1", {"easy": samples}, endpoint_url=s3_endpoint)
+    assert len(list(samples)) == 1
+
+
+def test_without_rights_in_s3_the_place_and_the_rights_needed_are_named(s3_endpoint: str) -> None:
+    body = b"<Error><Code>AccessDenied</Code><Message>hunter2</Message></Error>"
+    with web_server(403, {"Content-Type": "application/xml"}, body) as server:
+        with pytest.raises(
+            StorageError, match=r"^s3://data/v1/manifest.json: .*403.*denied.*credentials.*s3:PutObject"
+        ) as caught:
+            write_shards("s3://data/v1", {"easy": labelled(1)}, endpoint_url=server.url)
+        assert server.requests == 1
+    assert server.url in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("below", ["", "new/v1"])
+def test_a_read_only_folder_is_named_with_the_next_move(unprivileged: None, below: str) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        os.chmod(home, 0o500)
+        with pytest.raises(
+            StorageError,
+            match=rf"^{home}/.*easy.*Permission denied.*permissions of {home}, or choose another",
+        ):
+            write_shards(Path(home, below), {"easy": labelled(1)})
+        assert os.listdir(home) == []
 
 
 def one(**changes: Any) -> dict[str, Any]:

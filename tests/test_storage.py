@@ -9,7 +9,6 @@ import pickle
 import re
 import resource
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from curriculum_sampler.locations import open_storage
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage, read_all
 
-from .data_fixtures import s3_bucket, s3_endpoint, storage
+from .data_fixtures import s3_bucket, s3_endpoint, storage, unprivileged
 
 CONTENT = bytes(range(256)) * 3
 
@@ -109,16 +108,6 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
 
 
-@pytest.fixture
-def unprivileged() -> Iterator[None]:
-    """No rights beyond those of the file modes, also where the tests are run by root."""
-    me = os.geteuid()
-    if me == 0:
-        os.seteuid(65534)
-    yield
-    os.seteuid(me)
-
-
 def test_what_may_not_be_used_is_an_error_and_never_taken_for_absent(unprivileged: None) -> None:
     # Not ``tmp_path``, whose parents only its owner may enter.
     with tempfile.TemporaryDirectory() as home:
@@ -133,7 +122,9 @@ def test_what_may_not_be_used_is_an_error_and_never_taken_for_absent(unprivilege
                 lambda: place.write("closed/a.bin", b"y"),
                 place.list,
             ):
-                with pytest.raises(StorageError, match=r"/closed.*Permission denied.*who may use it"):
+                with pytest.raises(
+                    StorageError, match=r"/closed.*Permission denied.*permissions of \S+/closed,"
+                ):
                     ask()
         finally:
             os.chmod(place.root / "closed", 0o700)
@@ -157,7 +148,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, key: str) -> N
         (errno.ENOSPC, "free some space"),
         (errno.EDQUOT, "free some space"),
         (errno.EROFS, "Choose a folder that can be written to"),
-        (errno.EPERM, "who may use it"),
+        (errno.EPERM, "Check the permissions of /"),
         (errno.EIO, "Check the disk"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from .errors import StorageError
@@ -11,8 +12,6 @@ _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space",
     errno.EDQUOT: "Your quota is used up: free some space",
     errno.EFBIG: "The file system or 'ulimit -f' allows no file as large: write smaller shards or raise the limit",
-    errno.EACCES: "Check who may use it, or choose another folder",
-    errno.EPERM: "Check who may use it, or choose another folder",
     errno.EROFS: "Choose a folder that can be written to",
     errno.EISDIR: "A folder has this name: choose another place or move it away",
     errno.ENAMETOOLONG: "Choose a shorter path",
@@ -42,4 +41,8 @@ def _advice(path: Path, error: OSError) -> str:
         # The system does not say which part of the path it is.
         file = next((parent for parent in path.parents if parent.is_file()), path.parent)
         return f"{file} is a file, not a folder: choose another place or move it away"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        # What is below a folder that may not be entered looks absent, which names that folder.
+        there = next((place for place in (path, *path.parents) if os.path.exists(place)), path)
+        return f"Check the permissions of {there}, or choose another folder"
     return _ADVICE.get(error.errno or 0, "Check the disk")

@@ -128,7 +128,10 @@ def _answered(error: boto.ClientError) -> Failure:
         advice = "The object does not exist: check the url, or whether the data set was uploaded whole."
         return Failure(what, advice, False, is_absent=True)
     if status in (401, 403):
-        advice = "Access is denied: check the credentials, profile and bucket policy (and requester_pays)."
+        advice = (
+            "Access is denied: check the credentials, profile and bucket policy (and requester_pays). Reading needs "
+            "the rights s3:GetObject and s3:ListBucket, writing s3:PutObject too."
+        )
         return Failure(what, advice, False)
     if status == 412:
         advice = "The object was replaced while it was being read: start the run again."
