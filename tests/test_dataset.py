@@ -194,6 +194,11 @@ def test_what_is_no_draw_is_refused(key: Any) -> None:
         small()[key]
 
 
+def test_a_dataset_of_a_path_says_how_to_load_its_manifest() -> None:
+    with pytest.raises(ArgumentError, match=r"not of 'data/v1'. Pass Manifest\.load\("):
+        CurriculumDataset("data/v1")  # type: ignore[arg-type]
+
+
 def test_a_draw_outside_the_data_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"index 11 is outside \[0, 11\)"):
         small()[Draw("easy", 11)]

@@ -57,6 +57,10 @@ class CurriculumDataset:
         transform: Callable[..., Any] | None = None,
         schedule: Any = None,
     ) -> None:
+        if not isinstance(manifest, Manifest):
+            raise ArgumentError(
+                f"A dataset is made of a manifest, not of {manifest!r}. Pass Manifest.load(folder_or_url)."
+            )
         self.manifest = manifest
         self.transform = transform
         self.schedule = schedule
