@@ -161,6 +161,43 @@ def test_advancing_takes_effect_beyond_what_workers_were_asked_for_and_replays(d
     assert [batch["__key__"] for batch in replay] == keys
 
 
+def test_advancing_ends_the_stage_of_the_loop_whatever_workers_fetched_ahead(dataset):
+    """A policy that fires twice, while workers are asked for batches of the next stage, ends one stage."""
+    loader = make(dataset, num_workers=2, prefetch_factor=4)
+    for _ in loader:
+        if loader.step in (1, 2):
+            assert loader.stage == "easy"
+            assert loader.advance("plateau") == 5
+    assert (loader.plan.boundaries, loader.log) == ((0, 5, 10, 15), ())
+
+
+def test_grown_data_joins_a_running_curriculum(folder, tmp_path):
+    more = [{"__key__": f"more{n}", "npy": np.zeros(3, np.float32), "json": {"n": n}} for n in range(9)]
+    cs.write_shards(str(tmp_path), {"easy": more})
+    old, both = cs.Manifest.load(folder), cs.Manifest.load([folder, str(tmp_path)])
+    schedule = cs.StageSchedule([cs.Stage("easy", {"easy": 1}, steps=12)])
+    loader = make(cs.CurriculumDataset(old), schedule=schedule)
+    batches = iter(loader)
+    first = [next(batches)["__key__"] for _ in range(2)]
+    unaware = loader.state_dict()
+    loader.grow({"easy": 32}, "nine more pictures")
+    state = loader.state_dict()
+
+    resumed = make(cs.CurriculumDataset(both), schedule=schedule)
+    with pytest.raises(cs.StateMismatchError, match=r"call grow\(\) in the running job"):
+        resumed.load_state_dict(unaware)
+    resumed.load_state_dict(state)
+    keys = [key for batch in [*first, *(batch["__key__"] for batch in resumed)] for key in batch]
+    assert sorted(keys[:23]) == sorted(f"easy{n:03}" for n in range(23))
+    assert len(set(keys[23:55])) == 32
+    again = make(cs.CurriculumDataset(both), schedule=schedule)
+    again.load_state_dict(resumed.state_dict())
+
+    swapped = make(cs.CurriculumDataset(cs.Manifest.load([str(tmp_path), folder])), schedule=schedule)
+    with pytest.raises(cs.StateMismatchError, match="does not begin with that"):
+        swapped.load_state_dict(state)
+
+
 def test_global_random_numbers_are_untouched(dataset):
     before = torch.random.get_rng_state()
     for num_workers in (0, 2):
@@ -193,7 +230,8 @@ def test_after_an_error_the_workers_end_with_their_loader(folder):
     try:
         list(loader)
     except ValueError as error:
-        assert "broken transform" in str(error)
+        message = str(error)
+    assert "broken transform" in message
     del loader
     assert not multiprocessing.active_children()
     gc.enable()
@@ -219,7 +257,11 @@ def test_what_does_not_fit_is_refused_early(dataset, folder):
         make(cs.CurriculumDataset(cs.Manifest.load(folder)))
     with pytest.raises(cs.ArgumentError, match="grad_accumulation=3 = 3 micro-batches"):
         make(dataset, grad_accumulation=3)
-    with pytest.raises(cs.ArgumentError, match="rank: got 1 with world_size=1"):
+    with pytest.raises(cs.ArgumentError, match="got rank=1 and world_size=None, but they go together"):
         make(dataset, rank=1)
+    with pytest.raises(cs.ArgumentError, match=r"window is an option of the plan. Write plan_options"):
+        make(dataset, window=4)
+    with pytest.raises(cs.ArgumentError, match=r"collate_fn: the loader decides this itself.* Write collate="):
+        make(dataset, collate_fn=list)
     with pytest.raises(cs.ArgumentError, match="bucket 'absent', which is absent"):
         make(dataset, schedule=cs.StageSchedule([cs.Stage("x", {"absent": 1}, steps=1)]))

@@ -61,6 +61,15 @@ def test_small_permutations_put_every_sample_at_every_place_equally_often(size):
     assert abs(deviation(places)) < 5
 
 
+@pytest.mark.parametrize("size", [3, 5, 40])
+def test_the_rows_of_one_table_do_so_too(size):
+    rows = shuffled_rows(derive(17, "test"), 0, 4000, size)
+    places = np.stack([np.bincount(rows[:, place], minlength=size) for place in range(size)])
+    assert abs(deviation(places)) < 5
+    following = np.bincount(rows[:-1, 0] * size + rows[1:, 0], minlength=size * size)
+    assert abs(deviation(following)) < 5, "a row tells about the next"
+
+
 @pytest.mark.parametrize("size", [LARGEST_SORTED + 1, 100_003, 10**7 + 19, 10**12, 2**59 + 1])
 def test_large_permutations_look_uniform_over_keys(size):
     points = [0, 1, size // 2, size - 1]

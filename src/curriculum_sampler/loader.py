@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from .draws import Draws
 from .errors import ArgumentError, CurriculumError, MissingExtraError, StateMismatchError
 from .keys import derive
-from .plan import Plan, Position
+from .plan import Change, Plan, Position
 from .sampler import MixtureSampler
 from .schedule import StageSchedule
+from .state import SavedState, mismatch
 
 try:
     import torch
@@ -41,8 +42,8 @@ class CurriculumLoader:
         rank, world_size: Default: what ``torch.distributed`` says when it is initialised, else 0 and 1.
         collate: Turns a list of samples into a batch. Default: torch's.
         plan_options: Options of ``StageSchedule.plan``: ``window``, ``run_sizes`` (default: the manifest's, about 8 MiB
-            a run), ``block_runs``, ``max_passes``.
-        loader_options: Further options of ``DataLoader``: ``pin_memory``, ``prefetch_factor``,
+            a run; after ``load_state_dict`` those of the saved run), ``block_runs``, ``max_passes``.
+        **loader_options: Further options of ``DataLoader``: ``pin_memory``, ``prefetch_factor``,
             ``multiprocessing_context``, ``timeout``.
 
     Raises:
@@ -69,9 +70,11 @@ class CurriculumLoader:
             raise ArgumentError(
                 "The loader has no schedule: none was given and the dataset carries none. Pass a StageSchedule."
             )
+        _refuse_misplaced(loader_options)
         rank, world_size = _ranks(rank, world_size)
         manifest = dataset.manifest
         options = {"run_sizes": manifest.run_sizes(), **(plan_options or {})}
+        self._run_sizes_are_default = "run_sizes" not in (plan_options or {})
         self.dataset = dataset
         self.sampler = MixtureSampler(
             schedule.plan(manifest.bucket_sizes, batch_size, **options),
@@ -92,7 +95,8 @@ class CurriculumLoader:
             num_workers=num_workers,
             collate_fn=collate,
             generator=self._generator,
-            **({"persistent_workers": num_workers > 0} | loader_options),
+            persistent_workers=num_workers > 0,
+            **loader_options,
         )
 
     @property
@@ -182,16 +186,52 @@ class CurriculumLoader:
         Raises:
             StateMismatchError: The state cannot be honoured; nothing was changed.
         """
-        self.sampler.load_state_dict(state)
+        saved = SavedState.from_dict(state)
+        self._refuse_other_beginnings(saved)
+        self.sampler.load_state_dict(state, adopt_run_sizes=self._run_sizes_are_default)
         self._delivered = self._resumed_at = self.sampler.step * self.sampler.grad_accumulation
         self._iteration = None
 
+    @property
+    def log(self) -> tuple[Change, ...]:
+        """Changes made at run time, oldest first."""
+        return self.sampler.log
+
     def advance(self, reason: str) -> int:
-        """End the stage in progress early; return the first step of the next. See ``MixtureSampler.advance``.
+        """End the stage of ``step`` early; return the first step of the next. See ``MixtureSampler.advance``.
 
         The change holds after the batches that workers have already been asked for.
         """
-        return self.sampler.advance(reason)
+        return self.sampler.advance(reason, stage=self.stage)
+
+    def change_mixture(self, weights: Mapping[str, int | float], reason: str) -> int:
+        """Give the rest of the stage of ``step`` another mixture. See ``MixtureSampler.change_mixture``."""
+        return self.sampler.change_mixture(weights, reason, stage=self.stage)
+
+    def grow(self, sizes: Mapping[str, int], reason: str) -> None:
+        """Announce more samples in some buckets. See ``MixtureSampler.grow``.
+
+        The running workers keep the data they have: take a state, make a loader over the larger data, load the state.
+        """
+        self.sampler.grow(sizes, reason)
+
+    def _refuse_other_beginnings(self, saved: SavedState) -> None:
+        """Data that grew begins with the data it was."""
+        manifest = self.dataset.manifest
+        for name in saved.grown:
+            known = {
+                change.what["sizes"][name]
+                for change in saved.plan.changes
+                if name in change.what.get("sizes", {})
+            }
+            known |= {saved.plan.bucket_sizes[name]}
+            if name in manifest.bucket_sizes and name in saved.data:
+                beginnings = {manifest.prefix_fingerprint(name, size) for size in known}
+                if saved.data[name] not in beginnings:
+                    raise mismatch(
+                        f"bucket {name!r} was {saved.data[name]} and grew, but the data here does not begin with that",
+                        "Give the old shards first and the new ones after them.",
+                    )
 
     def _check_ranks_agree(self) -> None:
         if self.sampler.world_size == 1 or not (distributed.is_available() and distributed.is_initialized()):
@@ -207,6 +247,32 @@ class CurriculumLoader:
 
 
 def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    if rank is None and world_size is None and distributed.is_available() and distributed.is_initialized():
+    if (rank is None) != (world_size is None):
+        raise ArgumentError(
+            f"got rank={rank!r} and world_size={world_size!r}, but they go together. Give both, or neither."
+        )
+    if rank is not None and world_size is not None:
+        return rank, world_size
+    if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
-    return rank or 0, 1 if world_size is None else world_size
+    return 0, 1
+
+
+def _refuse_misplaced(loader_options: Mapping[str, Any]) -> None:
+    """Say where an option belongs that is not DataLoader's to take."""
+    for name in loader_options:
+        if name in ("window", "run_sizes", "block_runs", "max_passes"):
+            raise ArgumentError(f"{name} is an option of the plan. Write plan_options={{{name!r}: ...}}.")
+        if name in (
+            "collate_fn",
+            "batch_sampler",
+            "sampler",
+            "shuffle",
+            "drop_last",
+            "generator",
+            "persistent_workers",
+        ):
+            instead = "Write collate=." if name == "collate_fn" else "Leave it out."
+            raise ArgumentError(
+                f"{name}: the loader decides this itself, from schedule, batch_size and seed. {instead}"
+            )
