@@ -12,6 +12,8 @@ from catvton.model import CatVTON
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
+from curriculum_sampler.errors import ArgumentError
+
 HEIGHT = -2  # person above, garment below: the axis of the published weights
 LossRegion = Literal["full", "person", "masked"]
 
@@ -116,7 +118,15 @@ def catvton_loss(
     ]
 
     kind = scheduler.config.prediction_type
-    target = noise if kind == "epsilon" else scheduler.get_velocity(latents.clean, noise, timesteps)
+    if kind == "epsilon":
+        target = noise
+    elif kind == "v_prediction":
+        target = scheduler.get_velocity(latents.clean, noise, timesteps)
+    else:
+        raise ArgumentError(
+            f"The base's noise schedule has prediction_type {kind!r}; CatVTON is trained with epsilon or v_prediction."
+            " Choose another base."
+        )
     weight = region_weight(region, latents).expand_as(target)
     error = F.mse_loss(predicted.float(), target.float(), reduction="none") * weight
     per_sample = error.flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1.0)

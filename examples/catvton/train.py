@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.print_config:
         print(as_text(args))
         return 0
+    if args.cpu_threads is not None:
+        torch.set_num_threads(args.cpu_threads)
     with joined_ranks() as ranks:
         return train(args, ranks)
 

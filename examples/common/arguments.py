@@ -107,6 +107,7 @@ def shared_parser(description: str) -> argparse.ArgumentParser:
     run.add_argument("--wandb_project")
     run.add_argument("--wandb_run_name", help="default: PROJECT-stageN-NAME, one run per stage")
     run.add_argument("--wandb_group", help="default: the name of --output_dir")
+    run.add_argument("--cpu_threads", type=int, help="of torch, in each process; its own choice by default")
     run.add_argument("--dry_run", action="store_true", help="print the plan, read one batch, leave")
     run.add_argument("--print_config", action="store_true", help="print all flags as JSON and leave")
     return parser
@@ -170,6 +171,7 @@ def _check(args: argparse.Namespace) -> None:
         "checkpoints_total_limit",
         "validation_steps",
         "logging_steps",
+        "cpu_threads",
     )
     for name in positive:
         value = getattr(args, name)

@@ -69,12 +69,14 @@ class WandbRuns:
                 dir=str(self.folder),
                 config=dict(config),
                 mode=mode,
+                settings=wandb.Settings(silent=True),  # a screenful per run otherwise; we say where it is
                 **identity,
             )
         )
         if self._run is None:
             return False
         self.ids[stage] = self._run.id
+        self._say(f"W&B: {name}, {self._run.url if mode == 'online' else f'{mode}, in {self._run.dir}'}")
         self._guarded(lambda: self._run.define_metric("*", step_metric="global_step"))
         return True
 

@@ -54,7 +54,7 @@ class Runs:
     def flags(self, output: Path, *more: Any) -> list[str]:
         """A tiny run's flags; ``more`` wins over those before it."""
         fixed = (
-            f"--model_preset tiny --height 32 --width 24 --train_batch_size 4 --logging_steps 2 --checkpointing_steps 2"
+            f"--model_preset tiny --height 32 --width 24 --train_batch_size 4 --dataloader_num_workers 0 --logging_steps 2 --checkpointing_steps 2"
             f" --validation_steps 1000 --num_validation_samples 1 --num_validation_inference_steps 2 --report_to jsonl"
             f" --log_sample_ids --s3_prefixes {self.shards} --curriculum_config {self.curriculum} --output_dir {output}"
         )

@@ -11,6 +11,8 @@ from catvton.losses import Latents, catvton_loss, encode, region_weight
 from catvton.model import CatVTON, build_catvton
 from common.randomness import sample_generators
 
+import curriculum_sampler as cs
+
 KEYS = ["a", "b", "c"]
 
 
@@ -113,6 +115,26 @@ def test_snr_weighting_never_weighs_an_epsilon_loss_up(model: CatVTON, batch: di
     plain = catvton_loss(model, batch, generators(), timesteps=torch.tensor([10, 300, 700]))
     weighted = catvton_loss(model, batch, generators(), timesteps=torch.tensor([10, 300, 700]), snr_gamma=5.0)
     assert (weighted <= plain).all()
+
+
+def test_the_target_follows_the_schedule_of_the_base(batch: dict[str, Any]) -> None:
+    model = build_catvton("tiny", seed=3)
+
+    class Still(torch.nn.Module):
+        def forward(self, inputs: torch.Tensor, *args: Any, **values: Any) -> tuple[torch.Tensor]:
+            return (torch.zeros_like(inputs[:, :4]),)
+
+    def loss(kind: str, level: int) -> torch.Tensor:
+        model.noise_scheduler.register_to_config(prediction_type=kind)
+        return catvton_loss(model, batch, generators(), unet=Still(), timesteps=torch.full((3,), level))
+
+    clean = encode(model, batch, generators()).clean.square().mean(dim=(1, 2, 3))
+    assert torch.allclose(loss("v_prediction", 999), clean, rtol=1e-3), (
+        "pure noise: the velocity is the picture"
+    )
+    assert torch.allclose(loss("v_prediction", 0), loss("epsilon", 0), rtol=0.05), "no noise: it is the noise"
+    with pytest.raises(cs.ArgumentError, match="prediction_type 'sample'"):
+        loss("sample", 0)
 
 
 def test_a_dressed_person_depends_on_its_own_generator_only(model: CatVTON, batch: dict[str, Any]) -> None:
