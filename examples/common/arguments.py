@@ -129,7 +129,8 @@ def parse_with_presets(
         ArgumentError: Numbers out of range, or flags that contradict each other.
 
     >>> parser = shared_parser("")
-    >>> args = parse_with_presets(parser, {"tiny": {"height": 64}}, ["--model-preset=tiny", "--lr-warmup-steps", "5"])
+    >>> words = ["--data_root", "shards", "--model-preset=tiny", "--lr-warmup-steps", "5"]
+    >>> args = parse_with_presets(parser, {"tiny": {"height": 64}}, words)
     >>> args.height, args.lr_warmup_steps
     (64, 5)
     """

@@ -2,8 +2,8 @@
 
     python tiny_vae.py --s3_prefixes s3://my-bucket/vton/v1 --output_dir checkpoints_tiny_vae
 
-Saved in the diffusers layout, so that whoever needs it loads it by ``AutoencoderKL.from_pretrained``. Some 300 steps
-are enough, because it begins as a working one: the first weights carry the colours of a coarser picture through
+Saved in the diffusers layout, so that whoever needs it loads it by ``AutoencoderKL.from_pretrained``. Some hundred
+steps are enough, because it begins as a working one: the first weights carry the colours of a coarser picture through
 unchanged, and training adds the detail. From random weights the same steps leave grey ghosts.
 """
 
@@ -109,7 +109,7 @@ def whiten_latents(vae: AutoencoderKL, pictures: Tensor) -> None:
 def train_tiny_vae(
     dataset: cs.CurriculumDataset,
     *,
-    steps: int = 300,
+    steps: int = 600,
     batch_size: int = 4,
     learning_rate: float = 5e-4,
     seed: int = 42,
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data_root", help="one more place")
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--height", type=int, default=64)
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--seed", type=int, default=42)

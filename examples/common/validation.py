@@ -105,7 +105,7 @@ def save_sheet(path: Path, columns: Mapping[str, Tensor], row_labels: Sequence[s
         for row, picture in enumerate(pictures):
             pixels = ((picture.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
             image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-            enlarged = image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+            enlarged = image.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
             sheet.paste(enlarged, (x, 2 * _LABEL + row * cell_height))
     for row, label in enumerate(row_labels):
         pen.text((4, 2 * _LABEL + (row + 0.5) * cell_height - 8), label, fill="black", font=font)

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from catvton.flags import PRESETS
+from catvton.model import TINY_UNET
+from common.tiny_vae import new_tiny_vae
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 
 import curriculum_sampler as cs
@@ -186,19 +190,43 @@ def test_averages_leave_the_trained_weights_alone(runs: Runs, whole: Path, tmp_p
     assert any(not torch.equal(a, b) for a, b in zip(averaged, latest(whole)["model"].values(), strict=True))
 
 
-def test_only_self_attention_is_trained_and_saved_unless_all_is_asked_for(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_full_trains_and_saves_only_the_self_attention_of_a_pretrained_pipeline(
+    runs: Runs, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(train.parse_arguments.__globals__["PRESETS"]["tiny"], "train_all", False)
+    base = tmp_path / "pipeline"
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**TINY_UNET)
+    unet.save_pretrained(base / "unet")
+    new_tiny_vae().save_pretrained(base / "vae")
+    DDPMScheduler(beta_schedule="scaled_linear").save_pretrained(base / "scheduler")
+    full = (
+        "--model_preset",
+        "full",
+        "--pretrained_model_name_or_path",
+        base,
+        "--gradient_accumulation_steps",
+        1,
+    )
+    assert runs(tmp_path / "run", *full, "--max_steps_this_run", 2) == 0
+    saved, before = latest(tmp_path / "run"), unet.state_dict()
+    assert saved["base_model"]["name"] == str(base)
+    assert set(saved["model"]) == {name for name in before if ".attn1." in name}
+    assert all(tensor.dtype == torch.float32 for tensor in saved["model"].values())
+    assert all(not torch.equal(saved["model"][name], before[name]) for name in saved["model"])
+    assert runs(tmp_path / "run", *full, "--resume_from_checkpoint", "latest", "--max_steps_this_run", 1) == 0
+
+
+def test_what_is_frozen_stays_as_it_was(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS["tiny"], "train_all", False)
     built: list[Any] = []
     build = train.build_catvton
     monkeypatch.setattr(train, "build_catvton", lambda *a, **k: built.append(build(*a, **k)) or built[-1])
     assert runs(tmp_path, "--max_steps_this_run", 2) == 0
-    untrained, trained = build("tiny", seed=42).unet.state_dict(), built[0].unet.state_dict()
-    changed = {name for name in trained if not torch.equal(trained[name], untrained[name])}
-    assert changed == set(latest(tmp_path)["model"])
-    assert changed
-    assert all(".attn1." in name for name in changed)
+    untrained, trained = build("tiny", seed=42), built[0]
+    for part in ("unet", "vae"):
+        before, after = getattr(untrained, part).state_dict(), getattr(trained, part).state_dict()
+        changed = {name for name in after if not torch.equal(after[name], before[name])}
+        assert changed == (set(latest(tmp_path)["model"]) if part == "unet" else set())
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_the_checkpoint(
@@ -236,8 +264,6 @@ def test_a_checkpoint_of_another_model_or_base_is_refused(runs: Runs, whole: Pat
 
 
 def _other_vae(folder: Path) -> Path:
-    from common.tiny_vae import new_tiny_vae
-
     torch.manual_seed(1)
     new_tiny_vae().save_pretrained(folder / "vae")
     return folder / "vae"
