@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import multiprocessing
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -237,6 +239,20 @@ def test_after_an_error_the_workers_end_with_their_loader(folder):
     gc.enable()
 
 
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_an_interrupt_from_the_terminal_leaves_the_workers_to_the_training_process(
+    dataset, expected, context
+):
+    loader = make(dataset, num_workers=2, multiprocessing_context=context)
+    received = []
+    for batch in loader:
+        received.append(told(batch))
+        if len(received) == 3:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGINT)
+    assert received == expected
+
+
 def test_other_data_is_refused_on_resume(dataset, tmp_path):
     loader = make(dataset)
     next(iter(loader))
@@ -261,7 +277,9 @@ def test_what_does_not_fit_is_refused_early(dataset, folder):
         make(dataset, rank=1)
     with pytest.raises(cs.ArgumentError, match=r"window is an option of the plan. Write plan_options"):
         make(dataset, window=4)
-    with pytest.raises(cs.ArgumentError, match=r"collate_fn: the loader decides this itself.* Write collate="):
+    with pytest.raises(
+        cs.ArgumentError, match=r"collate_fn: the loader decides this itself.* Write collate="
+    ):
         make(dataset, collate_fn=list)
     with pytest.raises(cs.ArgumentError, match="bucket 'absent', which is absent"):
         make(dataset, schedule=cs.StageSchedule([cs.Stage("x", {"absent": 1}, steps=1)]))

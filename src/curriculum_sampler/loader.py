@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ class CurriculumLoader:
             collate_fn=collate,
             generator=self._generator,
             persistent_workers=num_workers > 0,
-            **loader_options,
+            **({"worker_init_fn": _leave_interrupts_to_the_parent} | loader_options),
         )
 
     @property
@@ -244,6 +245,11 @@ class CurriculumLoader:
                 f"Ranks disagree about (fingerprint, batches delivered): {every}. Give every rank the same schedule, data, "
                 "seed, state and changes."
             )
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
