@@ -94,7 +94,7 @@ def test_exposure_is_what_will_be_drawn(case):
         for step in range(planned.first_step, planned.end_step):
             for bucket, count in sampler.draws(step=step).counts().items():
                 drawn[bucket] = drawn.get(bucket, 0) + count
-        told = {row.bucket: row for row in plan.exposure() if row.stage == planned.stage.name}
+        told = plan.exposure()[planned.stage.name]
         assert {name: row.draws for name, row in told.items() if row.draws} == drawn
         for name, row in told.items():
             assert row.passes == row.draws / plan.bucket_sizes[name]
@@ -103,7 +103,7 @@ def test_exposure_is_what_will_be_drawn(case):
 
 def test_many_passes_are_a_warning_as_data_and_an_error_only_when_asked():
     plan = SPECIFICATION.plan(SIZES, batch_size=64)
-    assert plan.exposure()["easy", "easy"].passes == 128
+    assert plan.exposure()["easy"]["easy"].passes == 128
     assert "'easy' is repeated 128.0 times in stage 'easy'" in plan.exposure().warnings
     with pytest.raises(
         cs.ArgumentError,

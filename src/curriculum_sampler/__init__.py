@@ -26,15 +26,23 @@ if TYPE_CHECKING:
     from .dataset import CurriculumDataset
     from .indexing import index_shards
     from .loader import CurriculumLoader
+    from .local_storage import LocalStorage
+    from .locations import open_storage
     from .manifest import Manifest
     from .memory_storage import MemoryStorage
+    from .s3 import S3Storage
+    from .storage import Storage
 
 _LAZY = {
     "CurriculumDataset": "dataset",
     "CurriculumLoader": "loader",
+    "LocalStorage": "local_storage",
     "Manifest": "manifest",
     "MemoryStorage": "memory_storage",
+    "S3Storage": "s3",
+    "Storage": "storage",
     "index_shards": "indexing",
+    "open_storage": "locations",
     "write_shards": "build",
 }
 
@@ -48,23 +56,31 @@ __all__ = [
     "Draws",
     "Exposure",
     "ExposureTable",
+    "LocalStorage",
     "Manifest",
     "MemoryStorage",
     "MissingExtraError",
     "MixtureSampler",
     "Plan",
     "Position",
+    "S3Storage",
     "ShardError",
     "Stage",
     "StageSchedule",
     "StateMismatchError",
+    "Storage",
     "StorageError",
     "index_shards",
+    "open_storage",
     "write_shards",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("curriculum-sampler")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_LAZY[name]}", __name__), name)

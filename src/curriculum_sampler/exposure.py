@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, overload
 
 MANY_PASSES = 4  # Repeating text data is about as good as fresh data up to here (Muennighoff et al. 2023).
 
@@ -25,7 +25,7 @@ class Exposure(NamedTuple):
 
 
 class ExposureTable(Sequence[Exposure]):
-    """The rows of ``plan.exposure()``, stage by stage; also addressable as ``table[stage, bucket]``."""
+    """The rows of ``plan.exposure()``, stage by stage; a stage's rows by bucket are ``table[stage][bucket]``."""
 
     def __init__(self, rows: Sequence[Exposure]) -> None:
         self._rows = tuple(rows)
@@ -35,13 +35,19 @@ class ExposureTable(Sequence[Exposure]):
         """The rows' warnings, as data: nothing is printed."""
         return [row.warning for row in self._rows if row.warning]
 
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple):
-            for row in self._rows:
-                if (row.stage, row.bucket) == key:
-                    return row
+    @overload
+    def __getitem__(self, key: int) -> Exposure: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Exposure, ...]: ...
+    @overload
+    def __getitem__(self, key: str) -> dict[str, Exposure]: ...
+    def __getitem__(self, key: int | slice | str) -> Exposure | tuple[Exposure, ...] | dict[str, Exposure]:
+        if not isinstance(key, str):
+            return self._rows[key]
+        found = {row.bucket: row for row in self._rows if row.stage == key}
+        if not found:
             raise KeyError(key)
-        return self._rows[key]
+        return found
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -216,7 +216,7 @@ class Plan:
 
         >>> from curriculum_sampler import Stage, StageSchedule
         >>> plan = StageSchedule([Stage("easy", {"easy": 1}, steps=10)]).plan({"easy": 16}, batch_size=8)
-        >>> plan.exposure()["easy", "easy"], plan.exposure().warnings
+        >>> plan.exposure()["easy"]["easy"], plan.exposure().warnings
         (Exposure(stage='easy', bucket='easy', draws=80, passes=5.0), ["'easy' is repeated 5.0 times in stage 'easy'"])
         """
         rows: list[Exposure] = []
