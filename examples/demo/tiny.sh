@@ -8,7 +8,7 @@ TINY_PREFIX=s3://vton-demo/v1
 # start_tiny: render the pictures (once), serve them from an S3 server of our own, and train the small VAE (once).
 start_tiny() {
   mkdir -p "$DEMO"
-  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=PASSIVE WANDB_MODE=${WANDB_MODE:-offline}
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=PASSIVE WANDB_MODE=${WANDB_MODE:-offline}
   start_store
   say "Rendering try-on pictures, and writing them as shards into $TINY_PREFIX"
   "$PYTHON" "$EXAMPLES/demo/fill_store.py" --cache "$DEMO" --destination "$TINY_PREFIX"
@@ -37,6 +37,8 @@ start_store() {
   unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3
 }
 
+# When the script returns, the port is free.
 stop_store() {
   kill "$STORE" 2>/dev/null || true
+  wait "$STORE" 2>/dev/null || true
 }
