@@ -53,5 +53,6 @@ def test_the_demo_trains_through_its_curriculum_and_learns_in_every_bucket(tmp_p
     for name in [*names, "latest_checkpoint.pt", "training.log", "mixture.png", "samples/step_1600.png"]:
         assert (folder / name).is_file()
         assert name == "training.log" or str(folder) in told
-    assert Image.open(folder / "mixture.png").size > (400, 300)
+    with Image.open(folder / "mixture.png") as picture:
+        assert min(picture.size) > 300
     assert run(tmp_path).count("done before") == 3
