@@ -39,6 +39,7 @@ from common.checkpoint import (
     stage_name,
     step_name,
 )
+from common.folder_lock import only_run_in
 from common.guards import refuse_not_a_number
 from common.interrupts import StopRequest
 from common.logs import RunLog, stage_block
@@ -70,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.cpu_threads is not None:
         torch.set_num_threads(args.cpu_threads)
     with joined_ranks() as ranks:
-        return train(args, ranks)
+        writes = ranks.is_writer and not args.dry_run
+        with only_run_in(args.output_dir) if writes else nullcontext():
+            return train(args, ranks)
 
 
 def train(args: argparse.Namespace, ranks: Ranks) -> int:
@@ -125,6 +128,10 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
         compatible=args.cross_attention == "compatible",
         seed=args.seed,
     )
+    if args.height % model.vae_factor or args.width % model.vae_factor:
+        raise cs.ArgumentError(
+            f"--height {args.height} --width {args.width}: this autoencoder needs multiples of {model.vae_factor}. Round them."
+        )
     half = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[args.mixed_precision]
     frozen_digest = model.frozen_digest()
     model.move(ranks.device, half)

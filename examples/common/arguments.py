@@ -180,6 +180,19 @@ def _check(args: argparse.Namespace) -> None:
             raise ArgumentError(
                 f"--{name} {value}: it is a number of 1 or more. Leave the flag out for its default."
             )
+    for name, least, largest in (
+        ("cond_dropout_prob", 0, 1),
+        ("ema_decay", 0, 1),
+        ("flip_probability", 0, 1),
+        ("dataloader_num_workers", 0, 1024),
+    ):
+        value = getattr(args, name, None)
+        if value is not None and not least <= value <= largest:
+            raise ArgumentError(f"--{name} {value}: it is a number from {least} to {largest}. Correct it.")
+    if args.curriculum_config is not None and not Path(args.curriculum_config).is_file():
+        raise ArgumentError(
+            f"--curriculum_config {args.curriculum_config}: there is no such file. Correct the path."
+        )
     if args.learning_rate is not None and args.difficulty is None:
         raise ArgumentError(
             f"--learning_rate {args.learning_rate} came without --difficulty, but rates belong to stages."

@@ -93,13 +93,19 @@ def find_checkpoint(wanted: str | None, folder: Path) -> Path | None:
         None where there is nothing to resume: no wish, or ``latest`` in a folder without a checkpoint.
 
     Raises:
-        ArgumentError: A path that does not exist. A hand-over between stages that went wrong must not start
+        ArgumentError: A path that does not exist, or ``latest`` lost from among other checkpoints. A hand-over between stages that went wrong must not start
             silently from nothing.
     """
     if wanted is None:
         return None
     if wanted == "latest":
         path = folder / LATEST
+        others = sorted(folder.glob("checkpoint_*.pt"), key=lambda other: other.stat().st_mtime)
+        if others and not path.exists():
+            raise ArgumentError(
+                f"{path} is missing, but {folder} holds checkpoints, and a fresh start would write over that training."
+                f" Pass --resume_from_checkpoint {others[-1]} (the newest), or another --output_dir."
+            )
         return path if path.exists() else None
     path = Path(wanted)
     if path.is_dir():
@@ -125,7 +131,7 @@ def read_checkpoint(path: Path, trainer: str) -> dict[str, Any]:
         version, made_by = content["format_version"], content["trainer"]
     except Exception as error:
         raise StorageError(
-            f"{path} is no checkpoint of ours, or is damaged: {error}. Resume from another file of its folder."
+            f"{path} is no checkpoint of ours, or is damaged ({type(error).__name__}: {error}). Resume from another file of its folder."
         ) from error
     if made_by != trainer:
         raise StateMismatchError(

@@ -113,8 +113,8 @@ def drop_rows_after(path: Path, step: int) -> None:
     for line in path.read_text(encoding="utf-8").splitlines() if step else []:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # cut off in writing
-            break
+        except json.JSONDecodeError:  # cut off in writing by a kill; what was written after it is whole
+            continue
         if row["step"] > step:
             break
         kept.append(line)

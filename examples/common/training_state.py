@@ -60,11 +60,21 @@ class TrainingState:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(saved["model"][name])
+        # The moments are the saved ones, the settings those asked for now: a load must not bring back old flags.
+        settings = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(saved["optimizer"])
+        for group, given in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(given)
         if self.ema is not None and saved["ema"] is not None:
+            decay = self.ema.decay
             self.ema.load_state_dict(saved["ema"])
+            self.ema.decay = decay
             self.ema.to(next(iter(self.parameters.values())).device)
-        self.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # empty where the saved run was not in half precision
+            self.scaler.load_state_dict(saved["scaler"])
         self.tally.samples_seen |= saved["samples_seen"]
         self.tally.loss |= saved["bucket_loss"]
         set_rng_state(saved["rng"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +126,16 @@ def test_a_sheet_is_saved_before_training_and_at_the_end_of_every_stage(whole: P
 def test_a_finished_stage_and_a_finished_training_are_no_work(
     runs: Runs, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = sorted((path.name, path.stat().st_mtime_ns) for path in whole.rglob("*"))
+    def files() -> list[tuple[str, int]]:
+        found = (path for path in whole.rglob("*") if path.name != ".lock")
+        return sorted((path.name, path.stat().st_mtime_ns) for path in found)
+
+    before = files()
     path = whole / "latest_checkpoint.pt"
     assert runs(whole, "--resume_from_checkpoint", path) == 0
     assert runs(whole, "--resume_from_checkpoint", path, "--difficulty", "easy", "--max_train_steps", 3) == 0
     assert capsys.readouterr().out.count("Nothing to do") == 2
-    assert sorted((path.name, path.stat().st_mtime_ns) for path in whole.rglob("*")) == before
+    assert files() == before
 
 
 def test_latest_starts_fresh_where_there_is_nothing_and_says_so(
@@ -293,3 +299,61 @@ def test_the_configuration_is_printed_as_json(
 
     assert runs(tmp_path, "--print_config", "--lr-warmup-steps", 7) == 0
     assert json.loads(capsys.readouterr().out)["lr_warmup_steps"] == 7
+
+
+def test_a_lost_latest_checkpoint_is_an_error_and_not_a_fresh_start(
+    runs: Runs, whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "training"
+    shutil.copytree(whole, folder)
+    (folder / "latest_checkpoint.pt").unlink()
+    before = rows(folder)
+    for resume in (("--resume_from_checkpoint", "latest"), ()):
+        with pytest.raises(
+            cs.ArgumentError, match=r"latest_checkpoint.pt is missing, but .* holds checkpoints"
+        ):
+            runs(folder, *resume)
+    assert rows(folder) == before
+
+
+def test_optimiser_flags_hold_after_a_resume(runs: Runs, tmp_path: Path) -> None:
+    runs(tmp_path, "--max_steps_this_run", 2)
+    changed = ("--adam_weight_decay", 0.7, "--adam_beta1", 0.5, "--ema_decay", 0.5)
+    runs(tmp_path, "--resume_from_checkpoint", "latest", "--max_steps_this_run", 1, *changed)
+    group = latest(tmp_path)["optimizer"]["param_groups"][0]
+    assert (group["weight_decay"], tuple(group["betas"])) == (0.7, (0.5, 0.999))
+    assert latest(tmp_path)["ema"]["decay"] == 0.5
+
+
+def test_half_precision_may_begin_at_a_resume(runs: Runs, tmp_path: Path) -> None:
+    runs(tmp_path, "--max_steps_this_run", 1)
+    more = ("--mixed_precision", "fp16", "--max_steps_this_run", 1)
+    assert runs(tmp_path, "--resume_from_checkpoint", "latest", *more) == 0
+
+
+def test_a_size_that_the_autoencoder_cannot_halve_is_refused(runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(
+        cs.ArgumentError, match=r"--height 34 --width 26: this autoencoder needs multiples of"
+    ):
+        runs(tmp_path, "--height", 34, "--width", 26)
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(runs: Runs, tmp_path: Path) -> None:
+    hold = (
+        "import pathlib, sys\n"
+        f"sys.path.insert(0, {str(Path(train.__file__).parents[1])!r})\n"
+        "from common.folder_lock import only_run_in\n"
+        f"with only_run_in(pathlib.Path({str(tmp_path)!r})):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(cs.ArgumentError, match=f"is in use by process {other.pid}"):
+            runs(tmp_path, "--max_steps_this_run", 1)
+        other.kill()
+    assert runs(tmp_path, "--max_steps_this_run", 1) == 0
