@@ -26,8 +26,8 @@ def refuse_not_a_number(
         gradient_norm: Before clipping; the same on all ranks, so all stop together.
         step: Global step in progress.
         stage: Its stage.
-        sample_ids: What the step has seen.
-        latest: The last good checkpoint, named in the message.
+        sample_ids: Samples of the step's last micro-batch on this rank.
+        latest: Where the newest checkpoint is, if one was written; named in the message.
         is_scaled: Under fp16 an infinite gradient is normal: the scaler skips the step.
 
     Raises:
@@ -35,8 +35,9 @@ def refuse_not_a_number(
     """
     if math.isfinite(loss) and (math.isfinite(gradient_norm) or is_scaled):
         return
+    kept = f"{latest} holds the state saved last" if latest.exists() else "no checkpoint was written before"
     raise CurriculumError(
         f"Step {step}, stage {stage!r}: loss {loss}, gradient norm {gradient_norm}, not finite numbers. Nothing was"
-        f" updated or saved; {latest} is the last good state. Look at the samples {', '.join(sample_ids)},"
+        f" updated or saved; {kept}. Look at the samples {', '.join(sample_ids)},"
         " or lower the learning rate."
     )

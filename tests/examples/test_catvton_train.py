@@ -246,7 +246,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_the_checkpoint(
     )
     done: list[int] = []
     with pytest.raises(
-        cs.CurriculumError, match=r"Step 3, stage 'medium': loss nan.*last good state.*train-"
+        cs.CurriculumError,
+        match=r"Step 3, stage 'medium': loss nan.*latest_checkpoint.pt holds the state saved last.*train-",
     ):
         runs(tmp_path)
     saved = latest(tmp_path)
