@@ -7,6 +7,7 @@ from typing import Any
 
 import curriculum_sampler as cs
 from curriculum_sampler.plan import PlannedStage
+from curriculum_sampler.state import SavedState
 
 
 def schedule_of_run(
@@ -87,9 +88,7 @@ def schedule_of_run(
 
 def plan_of_checkpoint(loader_state: Mapping[str, Any]) -> cs.Plan:
     """Return the plan that a loader's state was taken under, changes at run time included."""
-    told = dict(loader_state["plan"])
-    changes = [cs.Change(draw, dict(what), reason) for draw, what, reason in loader_state["log"]]
-    return cs.Plan(cs.StageSchedule.from_dict(told.pop("schedule")), **told, changes=changes)
+    return SavedState.from_dict(loader_state).plan
 
 
 def describe_plan(loader: cs.CurriculumLoader) -> str:
