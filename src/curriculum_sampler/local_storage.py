@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from dataclasses import dataclass
-from io import FileIO
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 from .errors import StorageError
 from .file_failure import file_failure
@@ -16,6 +17,9 @@ from .storage import ObjectStat, check_key
 
 # Half-written files carry this prefix, so that a listing never offers one.
 UNFINISHED = ".unfinished-"
+
+# Files kept open for more reads; opening one costs several times as much as reading a sample from it.
+_MOST_OPEN_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class LocalStorage:
     """
 
     root: Path
+    _open: dict[str, OpenFile] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Workers and saved manifests may run in another current directory.
@@ -61,27 +66,38 @@ class LocalStorage:
         except OSError as error:
             raise file_failure(path, error) from error
 
-    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
-        path = self._path(key)
+    @property
+    def retries(self) -> Mapping[str, int]:
+        return {}
+
+    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
         try:
-            with open(path, "rb", buffering=0) as file:
-                found = _stat(os.fstat(file.fileno()))
-                if etag is not None and found.etag != etag:
-                    raise StorageError(
-                        f"{self.url}/{key} was replaced while it was being read "
-                        f"(was {etag}, is {found.etag}). Start the run again."
-                    )
-                file.seek(offset)
-                received = _fill(file, buffer)
-        except StorageError:
-            raise
+            file = self._opened(key, etag)
+            received = file.read_into(buffer, offset)
+            now = file.stat()
         except OSError as error:
-            raise file_failure(path, error) from error
+            raise file_failure(self._path(key), error) from error
+        if now is None or (etag is not None and now.etag != etag):
+            raise StorageError(
+                f"{self.url}/{key} was replaced while it was being read "
+                f"(was {etag}, is {now.etag if now else 'gone'}). Start the run again."
+            )
         if received < len(buffer):
             raise StorageError(
-                f"{self.url}/{key} has {found.num_bytes} bytes, but {len(buffer)} were asked for at offset "
+                f"{self.url}/{key} has {now.num_bytes} bytes, but {len(buffer)} were asked for at offset "
                 f"{offset}. The file is shorter than its index says: copy or write it again."
             )
+        return now
+
+    def _opened(self, key: str, etag: str | None) -> OpenFile:
+        """Return the file, opened before if the caller names the version that it wants."""
+        known = self._open.get(key) if etag is not None else None
+        if known is None or known.found.etag != etag:
+            known = OpenFile(self._path(key))
+            if len(self._open) >= _MOST_OPEN_FILES:
+                self._open.clear()  # each is closed when its last reader has finished
+            self._open[key] = known
+        return known
 
     def write(self, key: str, data: bytes | bytearray) -> None:
         path = self._path(key)
@@ -113,6 +129,41 @@ class LocalStorage:
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+
+class OpenFile:
+    """A file held open for reading, by any number of threads, until nobody refers to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(self._descriptor)
+        self.found = _stat(status)
+        self._version = _version(status)
+
+    def stat(self) -> ObjectStat | None:
+        """Return what the file is now, or None if another took its name."""
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0:
+            return None
+        return self.found if _version(status) == self._version else _stat(status)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Read until the buffer is full or the file ends, and return the count; one call may give less."""
+        received = 0
+        while received < len(buffer):
+            count = os.preadv(self._descriptor, [buffer[received:]], offset + received)
+            if not count:
+                break
+            received += count
+        return received
+
+    def __del__(self) -> None:
+        # Opening may have failed, and at the interpreter's end the module may be gone.
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._descriptor)
+
 
 def _refuse_gaps(error: OSError) -> None:
     """A folder that may not be read is an error: by default a walk passes over it without a word."""
@@ -120,16 +171,10 @@ def _refuse_gaps(error: OSError) -> None:
         raise file_failure(Path(error.filename), error) from error
 
 
-def _stat(found: os.stat_result) -> ObjectStat:
-    return ObjectStat(found.st_size, f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}")
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _fill(file: FileIO, buffer: memoryview) -> int:
-    """Read until the buffer is full or the file ends; one call may return less than asked for."""
-    received = 0
-    while received < len(buffer):
-        count = file.readinto(buffer[received:])
-        if not count:
-            break
-        received += count
-    return received
+def _stat(status: os.stat_result) -> ObjectStat:
+    inode, num_bytes, changed = _version(status)
+    return ObjectStat(num_bytes, f"{inode:x}-{num_bytes:x}-{changed:x}")

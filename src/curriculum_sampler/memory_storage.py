@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import StorageError
@@ -18,7 +19,8 @@ class MemoryStorage:
     >>> storage = MemoryStorage("demo")
     >>> storage.write("greeting.txt", b"hello")
     >>> buffer = bytearray(4)
-    >>> storage.read_into("greeting.txt", memoryview(buffer), offset=1)
+    >>> storage.read_into("greeting.txt", memoryview(buffer), offset=1).num_bytes
+    5
     >>> bytes(buffer), storage.list(), storage.url
     (b'ello', ['greeting.txt'], 'memory://demo')
     """
@@ -35,6 +37,10 @@ class MemoryStorage:
     def parallel_reads(self) -> int:
         return 1
 
+    @property
+    def retries(self) -> Mapping[str, int]:
+        return {}
+
     def exists(self, key: str) -> bool:
         return check_key(key) in self.objects
 
@@ -42,9 +48,10 @@ class MemoryStorage:
         data = self._get(key)
         return ObjectStat(len(data), hashlib.blake2b(data, digest_size=8).hexdigest())
 
-    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
+    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
         data = self._get(key)
-        if etag is not None and self.stat(key).etag != etag:
+        found = MemoryStorage.stat(self, key)
+        if etag is not None and found.etag != etag:
             raise StorageError(f"{self.url}/{key} was replaced while it was being read. Start the run again.")
         part = data[offset : offset + len(buffer)]
         if len(part) != len(buffer):
@@ -53,6 +60,7 @@ class MemoryStorage:
                 "The object is shorter than its index says: write it again."
             )
         buffer[:] = part
+        return found
 
     def write(self, key: str, data: bytes | bytearray) -> None:
         self.objects[check_key(key)] = bytes(data)

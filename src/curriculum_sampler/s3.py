@@ -8,6 +8,7 @@ of attempts and time (``Retry``) covers a whole operation, bodies included.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Self, Unpack
 from urllib.parse import urlsplit
@@ -83,6 +84,7 @@ class S3Storage:
         self.connect_timeout_seconds = connect_timeout_seconds
         self.stall_timeout_seconds = stall_timeout_seconds
         self.retry = Retry() if retry is None else retry
+        self.retries: Counter[str] = Counter()
         self._client: Any = None
         self._client_process = 0
 
@@ -123,7 +125,7 @@ class S3Storage:
             raise
         return ObjectStat(int(answer["ContentLength"]), str(answer["ETag"]))
 
-    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
+    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
         budget = self.retry.start()
         transfer = Transfer(buffer, offset)
         while transfer.missing:
@@ -134,6 +136,7 @@ class S3Storage:
                 failure = out_of_time(transfer.received, len(buffer))
             if not failure.may_pass or not budget.pause():
                 raise self._error(key, failure, budget, transfer.first)
+        return self.stat(key)
 
     def write(self, key: str, data: bytes | bytearray) -> None:
         self._ask(key, lambda: self._api.put_object(**self._names(key), Body=data), proof="ETag")

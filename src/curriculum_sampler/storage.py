@@ -7,6 +7,7 @@ example of the protocol; any object with these methods will do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -52,11 +53,16 @@ class Storage(Protocol):
         """Return size and ETag of an object that must exist."""
         ...
 
-    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
-        """Fill ``buffer`` with the object's bytes from ``offset`` on.
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """How often a request was made again in this process, by cause; empty where nothing ever is."""
+        ...
+
+    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
+        """Fill ``buffer`` with the object's bytes from ``offset`` on, and say which object that was.
 
         An object that ends early, or is no longer the one that ``etag`` names, is an error: a
-        partly filled buffer is never returned as if it were whole.
+        partly filled buffer is never returned as if it were whole, nor one filled from two objects.
         """
         ...
 
