@@ -24,11 +24,13 @@ from .s3_server import Fault, FaultProxy, web_server
 CONTENT = bytes(i * 7 % 251 for i in range(5000))
 
 
-def stored(bucket: str, endpoint: str, clock: Clock | None = None, **budget: float) -> S3Storage:
+def stored(
+    bucket: str, endpoint: str, clock: Clock | None = None, stall: float = 0.2, **budget: float
+) -> S3Storage:
     """A storage that holds CONTENT as ``a.tar`` and never really waits long."""
     clock = Clock() if clock is None else clock
     place = S3Storage(
-        bucket, "v1", endpoint_url=endpoint, stall_timeout_seconds=0.2, retry=patient(clock, **budget)
+        bucket, "v1", endpoint_url=endpoint, stall_timeout_seconds=stall, retry=patient(clock, **budget)
     )
     place.write("a.tar", CONTENT)
     return place
@@ -309,7 +311,7 @@ def test_a_storage_used_before_works_in_a_child_process(
 
 
 def test_a_forked_child_does_not_share_its_parents_connection(s3_bucket: str, proxy: FaultProxy) -> None:
-    place = stored(s3_bucket, proxy.url)
+    place = stored(s3_bucket, proxy.url, stall=20)
     assert proxy.connections == 1
     child = multiprocessing.get_context("fork").Process(target=read, args=(place,))
     child.start()
@@ -328,7 +330,7 @@ def test_errors_survive_the_way_out_of_a_worker(s3_bucket: str, s3_endpoint: str
 
 
 def test_a_whole_run_of_reads_uses_one_connection(s3_bucket: str, proxy: FaultProxy) -> None:
-    place = stored(s3_bucket, proxy.url)
+    place = stored(s3_bucket, proxy.url, stall=20)
     for start in range(0, 4000, 200):
         assert read(place, start, 200) == CONTENT[start : start + 200]
     assert proxy.connections == 1

@@ -25,8 +25,11 @@ from .s3_failure import (
     classify,
     out_of_time,
     refuse_strangers,
+    replaced,
     short_body,
+    too_short,
 )
+from .s3_range import RangeAnswer
 from .storage import ObjectStat, check_key
 from .transfer import Transfer
 
@@ -127,16 +130,24 @@ class S3Storage:
 
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
         budget = self.retry.start()
-        transfer = Transfer(buffer, offset)
+        transfer = Transfer(buffer, offset, etag)
         while transfer.missing:
-            failure = self._attempt(key, transfer, etag, budget)
+            failure = self._attempt(key, transfer, budget)
             if failure is None:
                 continue
             if budget.is_late:
                 failure = out_of_time(transfer.received, len(buffer))
             if not failure.may_pass or not budget.pause():
                 raise self._error(key, failure, budget, transfer.first)
-        return self.stat(key)
+        if transfer.etag is not None and transfer.object_bytes is not None:
+            return ObjectStat(transfer.object_bytes, transfer.etag)
+        # Nothing was to be read, or this server sends no Content-Range.
+        found = self.stat(key)
+        if transfer.etag not in (None, found.etag):
+            raise self._error(key, replaced(str(transfer.etag), found.etag), budget, offset)
+        if offset + len(buffer) > found.num_bytes:
+            raise self._error(key, too_short(transfer.last, found.num_bytes), budget, offset)
+        return found
 
     def write(self, key: str, data: bytes | bytearray) -> None:
         self._ask(key, lambda: self._api.put_object(**self._names(key), Body=data), proof="ETag")
@@ -182,38 +193,21 @@ class S3Storage:
             f"(attempt {budget.attempts}, {budget.elapsed:.1f} s). {failure.advice}"
         )
 
-    def _attempt(self, key: str, transfer: Transfer, etag: str | None, budget: Budget) -> Failure | None:
+    def _attempt(self, key: str, transfer: Transfer, budget: Budget) -> Failure | None:
         """Ask once for what is missing; return why it did not all come."""
-        pinned = {} if etag is None else {"IfMatch": etag}
-        wanted = f"bytes={transfer.first}-{transfer.last}"
         try:
-            answer = self._api.get_object(**self._names(key), Range=wanted, **pinned)
-            if "ETag" not in answer or "ContentLength" not in answer:
-                answer["Body"].close()
-                return NO_S3
-            self._check_range(key, answer, transfer.first, transfer.last)
-            transfer.pour(answer["Body"], budget)
-        except StorageError:
-            raise
+            answer = self._api.get_object(
+                **self._names(key), **transfer.condition, Range=f"bytes={transfer.first}-{transfer.last}"
+            )
+            with answer["Body"] as body:
+                failure = transfer.begin(RangeAnswer.of(answer))
+                if failure is None:
+                    transfer.pour(body, budget)
         except REQUEST_ERRORS as error:
-            return classify(error)
-        return short_body(transfer.received, len(transfer.buffer)) if transfer.missing else None
-
-    def _check_range(self, key: str, answer: Any, first: int, last: int) -> None:
-        # Some servers answer a range with status 200; the length tells whether they honoured it.
-        told = str(answer.get("ContentRange", ""))
-        starts_elsewhere = told and not told.startswith(f"bytes {first}-")
-        length = int(answer["ContentLength"])
-        if starts_elsewhere or length > last - first + 1:
-            raise StorageError(
-                f"{self.url}/{key}: bytes {first}-{last} were asked for, but the server{self._at()} sent {length} bytes "
-                f"({told or 'no Content-Range'}). Use a server that supports ranged reads."
-            )
-        if length < last - first + 1:
-            raise StorageError(
-                f"{self.url}/{key} ends before byte {last}{self._at()} ({told}). "
-                "The object is shorter than its index says: upload or write it again."
-            )
+            failure = classify(error)
+        if failure is None and transfer.missing:
+            failure = short_body(transfer.received, len(transfer.buffer))
+        return failure
 
     def _names(self, key: str) -> dict[str, str]:
         full = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)

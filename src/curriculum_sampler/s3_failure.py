@@ -19,6 +19,8 @@ except ImportError as error:
 REQUEST_ERRORS = (boto.ClientError, boto.BotoCoreError, ResponseParserError, HTTPError, OSError)
 
 NO_BUCKET = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
+REPLACED = "The object was replaced while it was being read: start the run again."
+TOO_SHORT = "The object is shorter than its index says: upload or write it again."
 
 _PASSING_STATUSES = {408, 429, 500, 502, 503, 504}
 _PASSING_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "InternalError"}
@@ -53,6 +55,26 @@ def short_body(received: int, expected: int) -> Failure:
     return Failure(
         f"the body ended after {received} of {expected} bytes", "Check the network and the server.", True
     )
+
+
+def replaced(expected: str, found: str) -> Failure:
+    """An answer from another version of the object than the one that is being read."""
+    return Failure(f"its ETag is {found}, not {expected}", REPLACED, False)
+
+
+def no_range(first: int, last: int, length: int, told: str) -> Failure:
+    """An answer that is not the range asked for."""
+    return Failure(
+        f"bytes {first}-{last} were asked for, but the server sent {length} bytes ({told or 'no Content-Range'})",
+        "Use a server that supports ranged reads.",
+        False,
+    )
+
+
+def too_short(last: int, num_bytes: int | None) -> Failure:
+    """An object that ends within the range asked for."""
+    told = "" if num_bytes is None else f" (it has {num_bytes} bytes)"
+    return Failure(f"the object ends before byte {last}{told}", TOO_SHORT, False)
 
 
 def out_of_time(received: int, expected: int) -> Failure:
@@ -134,11 +156,9 @@ def _answered(error: boto.ClientError) -> Failure:
         )
         return Failure(what, advice, False)
     if status == 412:
-        advice = "The object was replaced while it was being read: start the run again."
-        return Failure(what, advice, False)
+        return Failure(what, REPLACED, False)
     if status == 416:
-        advice = "The object is shorter than its index says: upload or write it again."
-        return Failure(what, advice, False)
+        return Failure(what, TOO_SHORT, False)
     if status in _PASSING_STATUSES or code in _PASSING_CODES:
         return Failure(what, "The server is overloaded or failing: try later or with fewer workers.", True)
     return Failure(what, "Check the S3 url, the region and the storage options.", False)
