@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import itertools
 import os
@@ -54,10 +55,18 @@ class WatchedStorage(MemoryStorage):
         self.touched.append(key)
         return super().stat(key)
 
-    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> None:
+    def read_into(
+        self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None
+    ) -> ObjectStat:
         self.touched.append(key)
         self.reads.append((key, offset, len(buffer)))
-        super().read_into(key, buffer, offset, etag)
+        return super().read_into(key, buffer, offset, etag)
+
+
+class FarStorage(WatchedStorage):
+    """A storage whose reads are worth their threads, as those of an object store."""
+
+    parallel_reads = 4
 
 
 @pytest.fixture(scope="session")
@@ -113,9 +122,13 @@ def unprivileged() -> Iterator[None]:
     os.seteuid(me)
 
 
+def _half() -> float:
+    return 0.5
+
+
 def patient(clock: Clock, **budget: Any) -> Retry:
-    """A retry budget that waits on ``clock``."""
-    return Retry(clock=clock, sleep=clock.sleep, jitter=lambda: 0.5, **budget)
+    """A retry budget that waits on ``clock``; picklable, as loader processes need it (each with a clock of its own)."""
+    return Retry(clock=clock, sleep=clock.sleep, jitter=_half, **budget)
 
 
 def tar_bytes(members: Mapping[str, bytes], format: int = tarfile.GNU_FORMAT) -> bytes:
@@ -137,6 +150,27 @@ def labelled(count: int, first: int = 0, size: int = 40) -> list[dict[str, Any]]
         {"__key__": f"{number:05}", "cls": number, "npy": np.full(size, number % 256, np.uint8)}
         for number in range(first, first + count)
     ]
+
+
+def unlike(bucket: str, count: int) -> list[dict[str, Any]]:
+    """Samples of 1 to 4 KiB that are all different, the same in every run."""
+    rng = np.random.Generator(np.random.Philox(list(bucket.encode())))
+    return [
+        {
+            "__key__": f"{bucket}-{number:05}",
+            "cls": number,
+            "bin": rng.bytes(int(rng.integers(1 << 10, 4 << 10))),
+        }
+        for number in range(count)
+    ]
+
+
+def told(sample: Mapping[str, Any]) -> tuple[str, int, str]:
+    """Bucket, index and a digest of all content of a sample read with ``decode=None``."""
+    content = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(sample.items()):
+        content.update(repr((name, value)).encode())
+    return sample["__bucket__"], sample["__index__"], content.hexdigest()
 
 
 def read_by_webdataset(urls: list[str], *decoders: str) -> list[dict[str, Any]]:
