@@ -56,6 +56,11 @@ def told(batch) -> list[tuple[str, float]]:
     return list(zip(batch["__key__"], batch["noise"].tolist(), strict=True))
 
 
+@pytest.fixture(params=["threads", "processes"])
+def two_workers(request):
+    return {"num_workers": 2, "workers": request.param}
+
+
 @pytest.fixture
 def expected(dataset):
     return [told(batch) for batch in make(dataset)]
@@ -72,13 +77,19 @@ def test_batches_are_the_samples_of_the_draws(dataset):
 
 
 @pytest.mark.parametrize(("num_workers", "context"), [(1, "fork"), (2, "fork"), (2, "spawn")])
-def test_workers_change_neither_order_nor_augmentation(dataset, expected, num_workers, context):
-    loader = make(dataset, num_workers=num_workers, multiprocessing_context=context)
+def test_processes_change_neither_order_nor_augmentation(dataset, expected, num_workers, context):
+    loader = make(dataset, num_workers=num_workers, workers="processes", multiprocessing_context=context)
     assert [told(batch) for batch in loader] == expected
 
 
-def test_each_batch_comes_with_its_step_stage_rate_and_mixture(dataset):
-    loader = make(dataset, num_workers=2)
+@pytest.mark.parametrize(("num_workers", "prefetch_factor"), [(1, 1), (2, 2), (5, 4)])
+def test_threads_change_neither_order_nor_augmentation(dataset, expected, num_workers, prefetch_factor):
+    loader = make(dataset, num_workers=num_workers, prefetch_factor=prefetch_factor)
+    assert [told(batch) for batch in loader] == expected
+
+
+def test_each_batch_comes_with_its_step_stage_rate_and_mixture(dataset, two_workers):
+    loader = make(dataset, **two_workers)
     assert (loader.step, loader.stage, loader.lr) == (0, "easy", 1.0)
     seen = [(loader.step, loader.stage, loader.lr, loader.mixture) for _ in loader]
     assert [step for step, *_ in seen] == list(range(15))
@@ -90,8 +101,10 @@ def test_each_batch_comes_with_its_step_stage_rate_and_mixture(dataset):
 
 @pytest.mark.parametrize("workers_then", [0, 3])
 @pytest.mark.parametrize("stop", [1, 4, 5, 6, 15])
-def test_a_state_counts_what_was_delivered_not_what_was_fetched_ahead(dataset, expected, stop, workers_then):
-    loader = make(dataset, num_workers=2)
+def test_a_state_counts_what_was_delivered_not_what_was_fetched_ahead(
+    dataset, expected, stop, workers_then, two_workers
+):
+    loader = make(dataset, **two_workers)
     received = [told(batch) for _, batch in zip(range(stop), loader, strict=False)]
     state = json.loads(json.dumps(loader.state_dict()))
     resumed = make(dataset, num_workers=workers_then)
@@ -102,8 +115,8 @@ def test_a_state_counts_what_was_delivered_not_what_was_fetched_ahead(dataset, e
     assert received + [told(batch) for batch in resumed] == expected
 
 
-def test_an_abandoned_iteration_loses_nothing(dataset, expected):
-    loader = make(dataset, num_workers=2)
+def test_an_abandoned_iteration_loses_nothing(dataset, expected, two_workers):
+    loader = make(dataset, **two_workers)
     received = []
     for batch in loader:
         received.append(told(batch))
@@ -149,8 +162,8 @@ def _steps(loader, accumulation):
     return [[sample for part in micro[at : at + accumulation] for sample in part] for at in starts]
 
 
-def test_advancing_takes_effect_beyond_what_workers_were_asked_for_and_replays(dataset):
-    loader = make(dataset, num_workers=2, prefetch_factor=1)
+def test_advancing_takes_effect_beyond_what_workers_were_asked_for_and_replays(dataset, two_workers):
+    loader = make(dataset, **two_workers, prefetch_factor=1)
     keys = []
     for batch in loader:
         keys.append(batch["__key__"])
@@ -163,9 +176,9 @@ def test_advancing_takes_effect_beyond_what_workers_were_asked_for_and_replays(d
     assert [batch["__key__"] for batch in replay] == keys
 
 
-def test_advancing_ends_the_stage_of_the_loop_whatever_workers_fetched_ahead(dataset):
+def test_advancing_ends_the_stage_of_the_loop_whatever_workers_fetched_ahead(dataset, two_workers):
     """A policy that fires twice, while workers are asked for batches of the next stage, ends one stage."""
-    loader = make(dataset, num_workers=2, prefetch_factor=4)
+    loader = make(dataset, **two_workers, prefetch_factor=4)
     for _ in loader:
         if loader.step in (1, 2):
             assert loader.stage == "easy"
@@ -202,8 +215,8 @@ def test_grown_data_joins_a_running_curriculum(folder, tmp_path):
 
 def test_global_random_numbers_are_untouched(dataset):
     before = torch.random.get_rng_state()
-    for num_workers in (0, 2):
-        list(make(dataset, num_workers=num_workers))
+    for workers in ({}, {"num_workers": 2}, {"num_workers": 2, "workers": "processes"}):
+        list(make(dataset, **workers))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -213,20 +226,21 @@ def test_a_damaged_shard_is_an_error_with_and_without_workers(dataset, folder, t
     data = bytearray(shard.read_bytes())
     data[700] ^= 1
     shard.write_bytes(data)
-    damaged = cs.CurriculumDataset(cs.Manifest.load(str(tmp_path / "damaged")), schedule=SCHEDULE)
-    for num_workers in (0, 2):
+    manifest = cs.Manifest.load(str(tmp_path / "damaged"))
+    damaged = cs.CurriculumDataset(manifest, schedule=SCHEDULE, on_bad_sample="raise")
+    for workers in ({}, {"num_workers": 2}, {"num_workers": 2, "workers": "processes"}):
         with pytest.raises(cs.ShardError, match=shard.name):
-            list(make(damaged, num_workers=num_workers))
+            list(make(damaged, **workers))
 
 
-def test_after_an_error_the_workers_end_with_their_loader(folder):
+def test_after_an_error_the_workers_end_with_their_loader(folder, two_workers):
     """In a reference cycle they would end only when collected, and be waited for, five seconds each."""
 
     def fail(sample):
         raise ValueError("broken transform")
 
     loader = make(
-        cs.CurriculumDataset(cs.Manifest.load(folder), transform=fail), schedule=SCHEDULE, num_workers=2
+        cs.CurriculumDataset(cs.Manifest.load(folder), transform=fail), schedule=SCHEDULE, **two_workers
     )
     gc.disable()
     try:
@@ -243,7 +257,7 @@ def test_after_an_error_the_workers_end_with_their_loader(folder):
 def test_an_interrupt_from_the_terminal_leaves_the_workers_to_the_training_process(
     dataset, expected, context
 ):
-    loader = make(dataset, num_workers=2, multiprocessing_context=context)
+    loader = make(dataset, num_workers=2, workers="processes", multiprocessing_context=context)
     received = []
     for batch in loader:
         received.append(told(batch))

@@ -22,7 +22,7 @@ from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.ranges import coalesce
 from curriculum_sampler.reader import SampleReader
 
-from .data_fixtures import WatchedStorage, labelled, proxy, s3_bucket, s3_endpoint
+from .data_fixtures import FarStorage, WatchedStorage, labelled, proxy, s3_bucket, s3_endpoint
 from .s3_server import Fault, FaultProxy
 
 SHARD = "train/easy/easy-000001.tar"
@@ -51,7 +51,7 @@ def test_joined_ranges_cover_all_members_in_order_and_respect_both_limits(
 
 @given(st.lists(st.integers(0, 29), max_size=40))
 def test_samples_come_in_the_order_asked_for_however_they_are_read(indices: list[int]) -> None:
-    home = WatchedStorage()
+    home = FarStorage()
     manifest = write_shards(home, {"easy": labelled(30)}, samples_per_shard=8)
     home.reads.clear()
     found = SampleReader(manifest).read("easy", indices)
@@ -60,8 +60,18 @@ def test_samples_come_in_the_order_asked_for_however_they_are_read(indices: list
     assert len(home.reads) == 2 * len(shards)  # one index and one range each
 
 
-def test_distant_samples_are_read_apart() -> None:
+@given(st.lists(st.integers(0, 29), max_size=40))
+def test_where_reading_does_not_wait_each_sample_is_read_in_place(indices: list[int]) -> None:
     home = WatchedStorage()
+    manifest = write_shards(home, {"easy": labelled(30)}, samples_per_shard=8)
+    home.reads.clear()
+    found = SampleReader(manifest).read("easy", indices)
+    assert [bytes(data[:5]) for data in found] == [b"%05d" % index for index in indices]
+    assert sum(count for key, _, count in home.reads if key.endswith(".tar")) == sum(map(len, found))
+
+
+def test_distant_samples_are_read_apart() -> None:
+    home = FarStorage()
     manifest = write_shards(home, {"easy": labelled(10, size=200_000)})
     home.reads.clear()
     SampleReader(manifest).read("easy", [0, 1, 5])

@@ -1,26 +1,32 @@
 """The data set that a loader asks for samples: draws in, decoded samples out.
 
-A thin join: ``SampleReader`` has the bytes, ``SampleDecoder`` the values, ``sample_rng`` the randomness.
+A thin join: ``SampleReader`` has the bytes, ``SampleDecoder`` the values, ``sample_rng`` the randomness,
+``BadSamples`` those that cannot be used.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from .bad_samples import BadSamples, others
+from .cache import PieceCache
 from .decode import Decoder, SampleDecoder
 from .draws import Draw, Draws
-from .errors import ArgumentError, ShardError
+from .errors import ArgumentError, BadSampleError, ShardError
+from .foreseen import Run
 from .grouping import split_name
 from .keys import sample_rng
 from .manifest import Manifest
-from .reader import SampleReader
+from .reader import SampleReader, told_by
 from .sequential import SequentialSamples
-from .tar import walk
+from .tally import BadSample, Report
+from .tar import contents
+from .verified import Found
 
 Sample = dict[str, Any]
 
@@ -41,6 +47,10 @@ class CurriculumDataset:
             it happens and after any resume. What it raises is raised as it is, with a note that names
             the sample.
         schedule: A curriculum that belongs to this data; a ``CurriculumLoader`` uses it unless given one.
+        on_bad_sample: What happens to a sample that is damaged, missing or cannot be decoded. ``"replace"``: another
+            of its bucket takes its place (the next usable of those 1, 2, 4, ... after it), and it is logged once.
+            ``"raise"``: it is an error. That the store cannot be reached is an error always.
+        max_bad_fraction: Of a bucket's samples at most this share, rounded up, may be bad; one more is an error.
 
     >>> from curriculum_sampler.build import write_shards
     >>> samples = [{"__key__": f"{n:04}", "cls": n, "txt": "shirt"} for n in range(5)]
@@ -56,12 +66,20 @@ class CurriculumDataset:
         decode: Mapping[str, Decoder] | None = MappingProxyType({}),
         transform: Callable[..., Any] | None = None,
         schedule: Any = None,
+        on_bad_sample: Literal["replace", "raise"] = "replace",
+        max_bad_fraction: float = 0.001,
     ) -> None:
         if not isinstance(manifest, Manifest):
             raise ArgumentError(
                 f"A dataset is made of a manifest, not of {manifest!r}. Pass Manifest.load(folder_or_url)."
             )
+        if on_bad_sample not in ("replace", "raise"):
+            raise ArgumentError(f"on_bad_sample={on_bad_sample!r} must be 'replace' or 'raise'. Correct it.")
         self.manifest = manifest
+        self.on_bad_sample = on_bad_sample
+        self.bad_samples = BadSamples(manifest.bucket_sizes, max_bad_fraction)
+        self._reports_bad_samples = False
+        self._unreported: list[BadSample] = []
         self.transform = transform
         self.schedule = schedule
         self._reader = SampleReader(manifest)
@@ -82,20 +100,20 @@ class CurriculumDataset:
         Raises:
             ArgumentError: Not draws, or no such bucket or sample.
             StorageError: Bytes could not be read.
-            ShardError: A shard or sample is damaged or cannot be decoded.
+            ShardError: More samples are bad than may be (or one, with ``on_bad_sample="raise"``); or a member has no
+                decoder.
         """
         batch = draws if isinstance(draws, Draws) else Draws.of([_draw(draw) for draw in draws])
-        found: list[Any] = [None] * len(batch)
-        for number in np.unique(batch.bucket_ids).tolist():
-            bucket = batch.names[number]
-            (places,) = np.nonzero(batch.bucket_ids == number)
-            indices = batch.indices[places]
-            for at, index, data in zip(
-                places.tolist(), indices.tolist(), self._reader.read(bucket, indices), strict=True
-            ):
-                sample = self._sample(bucket, index, data)
-                found[at] = self._transformed(sample, batch.seed, bucket, int(batch.passes[at]), index)
-        return found
+        read = self._reader.read_batch(batch)
+        drawn = zip(
+            read, batch.bucket_ids.tolist(), batch.indices.tolist(), batch.passes.tolist(), strict=True
+        )
+        samples = []
+        for found, bucket_id, index, bucket_pass in drawn:
+            bucket = batch.names[bucket_id]
+            sample = self._usable(bucket, index, found)
+            samples.append(self._transformed(sample, batch.seed, bucket, bucket_pass, index))
+        return samples
 
     def sequential(self, rank: int = 0, world_size: int = 1) -> SequentialSamples:
         """Return every sample once, in order of bucket name and index: for evaluation.
@@ -106,21 +124,71 @@ class CurriculumDataset:
         """
         return SequentialSamples(self, self.manifest.bucket_sizes, rank, world_size)
 
-    def _sample(self, bucket: str, index: int, data: memoryview) -> Sample:
+    def use_cache(self, make_cache: Callable[[], PieceCache] | None) -> None:
+        """Keep fetched runs in a cache, which each reading process makes for itself; None keeps nothing."""
+        self._reader.close()
+        self._reader.make_cache = make_cache
+
+    def report_bad_samples(self) -> None:
+        """From now on leave bad samples to whoever takes the reports: in a worker nobody sees their number."""
+        self._reports_bad_samples = True
+
+    def take_report(self) -> Report:
+        """Return what reading has cost in this process since the last report."""
+        report = self._reader.take_report()
+        report.bad, self._unreported = self._unreported, []
+        return report
+
+    def trim_cache(self, needed: Iterable[Run], run_sizes: Mapping[str, int]) -> None:
+        """Drop from the cache what exceeds its budget, but none of these runs."""
+        self._reader.trim(needed, run_sizes)
+
+    def close(self) -> None:
+        """Stop what reads ahead in this process; the next read begins anew."""
+        self._reader.close()
+
+    def _usable(self, bucket: str, index: int, found: Found) -> Sample:
+        """Return the sample, or the one that stands in for it."""
+        try:
+            return self._sample(bucket, index, found)
+        except BadSampleError as error:
+            if self.on_bad_sample == "raise":
+                raise told_by(error) from None
+            reason = str(error)
+            self._note(BadSample(bucket, index, reason))
+        for other in others(index, self.manifest.bucket_sizes[bucket]):
+            (found,) = self._reader.read_batch(Draws.of([Draw(bucket, other)]))
+            try:
+                return self._sample(bucket, other, found)
+            except BadSampleError as error:
+                self._note(BadSample(bucket, other, str(error)))
+        raise ShardError(
+            f"Nothing can stand in for bad sample {bucket}:{index}: the others tried are bad too. {reason}"
+        )
+
+    def _note(self, bad: BadSample) -> None:
+        if self._reports_bad_samples:
+            self._unreported.append(bad)
+        else:
+            self.bad_samples.add(bad)
+
+    def _sample(self, bucket: str, index: int, found: Found) -> Sample:
+        if isinstance(found, BadSampleError):
+            raise found
         sample: Sample = {"__key__": "", "__bucket__": bucket, "__index__": index}
-        for member in walk(lambda at, count: data[at : at + count], 0, len(data)):
-            parts = split_name(member.name)
-            if parts is None or member.kind != "file":
+        for name, start, num_bytes in contents(found):
+            parts = split_name(name)
+            if parts is None:
                 continue
             sample["__key__"], extension = parts
-            content = bytes(data[member.data : member.data + member.num_bytes])
+            content = bytes(found[start : start + num_bytes])
             try:
                 sample[extension] = (
                     content if self._decoder is None else self._decoder.member(extension, content)
                 )
             except ShardError as error:
-                shard = self._url(bucket, index)
-                raise ShardError(f"{shard}, sample {parts[0]!r} ({bucket}:{index}): {error}") from error
+                where = f"{self._url(bucket, index)}, sample {parts[0]!r} ({bucket}:{index})"
+                raise type(error)(f"{where}: {error}") from error.__cause__
         return sample
 
     def _transformed(self, sample: Sample, seed: int, bucket: str, bucket_pass: int, index: int) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError, ShardError
+from .errors import ArgumentError, BadSampleError, ShardError
 from .extras import missing
 
 try:
@@ -120,7 +120,8 @@ class SampleDecoder:
         """Return the decoded value of one member.
 
         Raises:
-            ShardError: No decoder for the extension, or the bytes are not what it says.
+            ShardError: No decoder for the extension.
+            BadSampleError: The bytes are not what it says.
         """
         ending = extension
         while ending not in self._decoders and "." in ending:
@@ -131,7 +132,7 @@ class SampleDecoder:
         try:
             return decoder(data)
         except Exception as error:
-            raise ShardError(
+            raise BadSampleError(
                 f"Member {extension!r} of {len(data)} bytes cannot be decoded: {type(error).__name__}: {error}"
             ) from error
 

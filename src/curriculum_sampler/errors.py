@@ -17,8 +17,16 @@ class StorageError(CurriculumError, OSError):
     """Bytes could not be read or written: the place, the attempt and the next move are named."""
 
 
+class AbsentError(StorageError):
+    """An object that should be there is not; the store itself was reached."""
+
+
 class ShardError(CurriculumError):
     """A shard, its index or a sample in it is not what the manifest promises."""
+
+
+class BadSampleError(ShardError):
+    """One sample cannot be used: damaged, undecodable, or in a shard that is. Its neighbours may be fine."""
 
 
 class MissingExtraError(CurriculumError, ImportError):

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from .errors import StorageError
+from .errors import AbsentError, StorageError
 
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space",
@@ -33,7 +33,8 @@ def file_failure(path: Path, error: OSError, *, writing: bool = False) -> Storag
         what = "does not exist"
     else:
         what = f"cannot be read ({error.strerror})"
-    return StorageError(f"{path} {what}. {_advice(path, error)}{', then write again' if writing else ''}.")
+    kind = AbsentError if isinstance(error, FileNotFoundError) and not writing else StorageError
+    return kind(f"{path} {what}. {_advice(path, error)}{', then write again' if writing else ''}.")
 
 
 def _advice(path: Path, error: OSError) -> str:

@@ -37,6 +37,14 @@ _MAGIC = b"CSINDEX\0"
 _VERSION = 1
 _HEADER = struct.Struct("<8sQQQQ")
 
+# A sample is held in memory whole, so one that claims more is refused before any is set aside for it.
+MOST_SAMPLE_BYTES = 1 << 30
+
+
+def index_num_bytes(samples: int) -> int:
+    """Return the length of the index file of a shard of so many samples."""
+    return _HEADER.size + 24 * samples
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardIndex:
@@ -92,6 +100,11 @@ class ShardIndex:
         index = cls(tar_bytes, *_frozen(np.frombuffer(body, dtype="<u8").reshape(3, count)))
         if not index._is_possible():
             raise ShardError(f"the index names places outside its tar of {tar_bytes} bytes. Index it again.")
+        if count and int(index.lengths.max()) > MOST_SAMPLE_BYTES:
+            raise ShardError(
+                f"the index names a sample of {index.lengths.max()} bytes, more than the {MOST_SAMPLE_BYTES} that are "
+                "held in memory at once. Split the sample."
+            )
         return index
 
     def _is_possible(self) -> bool:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from .ahead import ForeseeingBatches, check_cache_bytes
+from .bad_samples import BadSamples
+from .cache import MemoryCache
+from .cache_folder import FolderCache
+from .checks import whole
+from .delivery import Deliver, Delivered
 from .draws import Draws
 from .errors import ArgumentError, CurriculumError, MissingExtraError, StateMismatchError
 from .keys import derive
@@ -13,11 +25,15 @@ from .plan import Change, Plan, Position
 from .sampler import MixtureSampler
 from .schedule import StageSchedule
 from .state import SavedState, mismatch
+from .tally import Report
+from .telemetry import Telemetry
+from .threaded import ThreadedBatches
 
 try:
     import torch
     import torch.distributed as distributed
-    from torch.utils.data import DataLoader
+    from torch.utils.data import DataLoader, default_collate
+    from torch.utils.data._utils.pin_memory import pin_memory
 except ImportError as error:
     raise MissingExtraError(
         'CurriculumLoader needs torch: pip install "curriculum-sampler[torch]"'
@@ -26,29 +42,43 @@ except ImportError as error:
 if TYPE_CHECKING:
     from .dataset import CurriculumDataset
 
+_LOG = logging.getLogger("curriculum_sampler")
+
 
 class CurriculumLoader:
-    """Batches of decoded samples in the order of a ``MixtureSampler``, by torch ``DataLoader`` workers.
+    """Batches of decoded samples in the order of a ``MixtureSampler``, made ahead of the loop by threads or processes.
 
     Iterating continues from the position and ends when the curriculum does; ``len`` is the batches left. After each
     batch ``step``, ``stage``, ``lr`` and ``mixture`` speak of that batch.
+
+    From an object store whole runs are fetched ahead of need and cached, as far ahead as the cache has room; at a planned
+    change of stage the new buckets' first runs are there. Files are read in place, and nothing is cached.
 
     Args:
         dataset: A ``CurriculumDataset``, or a dataset of your own with a ``manifest`` and ``__getitems__(draws)``.
         schedule: The curriculum; default ``dataset.schedule``.
         batch_size: The global batch: samples of one optimiser step over all ranks and accumulations.
         seed: The one integer that all randomness is derived from.
-        num_workers: Loader processes of this rank; 0 reads in the training process. No number changes the order.
+        num_workers: Threads or processes of this rank that make batches; 0 makes each when it is asked for. No number
+            changes the order.
+        workers: ``"threads"`` share the training process and its memory, and pickle nothing; choose them unless a
+            transform keeps Python's interpreter busy. ``"processes"`` are torch ``DataLoader`` workers.
         grad_accumulation: Micro-batches per optimiser step; each iteration yields one.
         rank, world_size: Default: what ``torch.distributed`` says when it is initialised, else 0 and 1.
         collate: Turns a list of samples into a batch. Default: torch's.
         plan_options: Options of ``StageSchedule.plan``: ``window``, ``run_sizes`` (default: the manifest's, about 8 MiB
             a run; after ``load_state_dict`` those of the saved run), ``block_runs``, ``max_passes``.
-        **loader_options: Further options of ``DataLoader``: ``pin_memory``, ``prefetch_factor``,
-            ``multiprocessing_context``, ``timeout``.
+        cache_dir: Folder for fetched runs, shared by all processes and ranks of the machine, and by later runs. Default:
+            with one rank and no processes the memory of this process, else ``curriculum-sampler`` in ``XDG_CACHE_HOME``
+            or ``~/.cache``. Not used for files.
+        cache_bytes: Budget of the cache. Default: twice the blocks that are shuffled at a time, which is at most 512 MiB
+            for each bucket.
+        **loader_options: ``prefetch_factor`` (batches ahead per worker, default 2), ``pin_memory``; and for processes
+            further options of ``DataLoader``: ``multiprocessing_context``, ``timeout``, ``worker_init_fn``.
 
     Raises:
-        ArgumentError: No schedule, a bucket that the data lacks, or a batch that does not divide.
+        ArgumentError: No schedule, a bucket that the data lacks, a batch that does not divide, a cache that is too small
+            or cannot be written to.
     """
 
     def __init__(
@@ -59,11 +89,14 @@ class CurriculumLoader:
         batch_size: int,
         seed: int,
         num_workers: int = 0,
+        workers: Literal["threads", "processes"] = "threads",
         grad_accumulation: int = 1,
         rank: int | None = None,
         world_size: int | None = None,
         collate: Callable[[list[Any]], Any] | None = None,
         plan_options: Mapping[str, Any] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
         **loader_options: Any,
     ) -> None:
         schedule = schedule if schedule is not None else dataset.schedule
@@ -71,7 +104,8 @@ class CurriculumLoader:
             raise ArgumentError(
                 "The loader has no schedule: none was given and the dataset carries none. Pass a StageSchedule."
             )
-        _refuse_misplaced(loader_options)
+        whole("num_workers", num_workers, least=0)
+        _refuse_misplaced(loader_options, workers)
         rank, world_size = _ranks(rank, world_size)
         manifest = dataset.manifest
         options = {"run_sizes": manifest.run_sizes(), **(plan_options or {})}
@@ -88,17 +122,48 @@ class CurriculumLoader:
         # In micro-batches returned to the caller; workers are asked for more ahead of it.
         self._delivered = self._resumed_at = 0
         self._iteration: object = None
+        self._num_workers = num_workers
+        self._workers = workers
+        self._loader_options = loader_options
+        self._deliver = Deliver(dataset, collate or default_collate)
+        self._telemetry = Telemetry()
         # A generator of its own: DataLoader would otherwise take a number from torch's global one.
         self._generator = torch.Generator()
-        self._batches: DataLoader[Any] = DataLoader(
-            dataset,  # type: ignore[arg-type]
-            batch_sampler=self.sampler,
-            num_workers=num_workers,
-            collate_fn=collate,
+        self._cache_bytes = cache_bytes
+        self._caches = manifest.is_far and hasattr(dataset, "use_cache")
+        if self._caches:
+            num_bytes = check_cache_bytes(self.plan, manifest, cache_bytes)
+            is_shared = world_size > 1 or (num_workers > 0 and workers == "processes")
+            if cache_dir is not None or is_shared:
+                folder = _default_folder() if cache_dir is None else Path(cache_dir).expanduser().absolute()
+                dataset.use_cache(partial(FolderCache, folder, num_bytes))
+            else:
+                dataset.use_cache(partial(MemoryCache, num_bytes))
+            dataset.trim_cache((), {})  # tells at once of a folder that cannot be used
+        self._bad_samples: BadSamples | None = getattr(dataset, "bad_samples", None)
+        if self._bad_samples is not None:
+            dataset.report_bad_samples()
+        self._batches = self._made_ahead()
+
+    def _made_ahead(self) -> Iterable[Delivered]:
+        """Return what makes batches: once per loader, since processes stay from one iteration to the next."""
+        options = self._loader_options
+        draws: Any = self.sampler
+        if self._caches:
+            draws = ForeseeingBatches(self.sampler, self.dataset, self._cache_bytes, lambda: self._delivered)
+        if self._num_workers == 0 or self._workers == "threads":
+            make = partial(_pinned, self._deliver.make) if options.get("pin_memory") else self._deliver.make
+            return ThreadedBatches(make, draws, self._num_workers, options.get("prefetch_factor", 2))
+        batches: Iterable[Delivered] = DataLoader(
+            self.dataset,  # type: ignore[arg-type]
+            batch_sampler=draws,
+            num_workers=self._num_workers,
+            collate_fn=self._deliver,
             generator=self._generator,
-            persistent_workers=num_workers > 0,
-            **({"worker_init_fn": _leave_interrupts_to_the_parent} | loader_options),
+            persistent_workers=True,
+            **({"worker_init_fn": _leave_interrupts_to_the_parent} | options),
         )
+        return batches
 
     @property
     def plan(self) -> Plan:
@@ -157,25 +222,53 @@ class CurriculumLoader:
         # Batches that an abandoned iteration had fetched ahead were never delivered: they are asked for again.
         self.sampler.seek(self._delivered)
         current = self._iteration = object()
-        for batch in self._fetched():
+        made = self._fetched()
+        while True:
+            began = time.perf_counter()
+            delivered = next(made, None)
+            if delivered is None:
+                break
             if self._iteration is not current:
                 raise CurriculumError(
                     "This iteration is over: a state was loaded or another iteration began. Call iter(loader) again."
                 )
+            self._telemetry.waited(time.perf_counter() - began)
+            if delivered.report is not None:
+                self._take_note(delivered.report)
             self._delivered += 1
-            yield batch
+            yield delivered.batch
         if len(self):
             raise CurriculumError(
                 f"The batches ended {len(self)} before the curriculum did. Please report this: it must not happen."
             )
+        if self._bad_samples is not None and self._bad_samples.count():
+            _LOG.warning("Samples replaced because they were bad: %s", self._bad_samples.count())
 
-    def _fetched(self) -> Iterator[Any]:
+    def _take_note(self, report: Report) -> None:
+        self._telemetry.add(report)
+        if self._bad_samples is not None:
+            for bad in report.bad:
+                self._bad_samples.add(bad)
+
+    def _fetched(self) -> Iterator[Delivered]:
         try:
             yield from self._batches
         except Exception as error:
             # A worker's error comes with its traceback as text. The frames that raised it again in this process hold
             # torch's iterator in a reference cycle; collected as such, it would wait five seconds for every worker.
             raise error.with_traceback(None) from error.__cause__
+
+    def stats(self) -> dict[str, Any]:
+        """Return what this loader has done since it was made, as plain numbers and strings.
+
+        ``batches``; ``wait_seconds`` that the loop waited for a batch (``last``, ``median`` and ``p99`` of the latest 10,000,
+        ``longest``, ``total``); ``bytes`` and ``requests`` that the storage delivered, by bucket; in ``cache`` the samples
+        that were at hand (``hits``) or had to be fetched or waited for (``misses``); ``retries`` of requests, by cause;
+        ``bad_samples``, each with ``bucket``, ``index`` and ``reason``. What processes have done is told with the
+        batches they deliver.
+        """
+        bad = [] if self._bad_samples is None else self._bad_samples.listed()
+        return {**self._telemetry.stats(), "bad_samples": [dataclasses.asdict(one) for one in bad]}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON types: the steps whose batches were all returned to the caller."""
@@ -264,8 +357,22 @@ def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return 0, 1
 
 
-def _refuse_misplaced(loader_options: Mapping[str, Any]) -> None:
-    """Say where an option belongs that is not DataLoader's to take."""
+def _default_folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "curriculum-sampler"
+
+
+def _pinned(make: Callable[[Any], Delivered], draws: Any) -> Delivered:
+    delivered = make(draws)
+    if not torch.cuda.is_available():
+        return delivered
+    return delivered._replace(batch=pin_memory(delivered.batch))  # type: ignore[no-untyped-call]
+
+
+def _refuse_misplaced(loader_options: Mapping[str, Any], workers: str) -> None:
+    """Say where an option belongs that is not this loader's to take."""
+    if workers not in ("threads", "processes"):
+        raise ArgumentError(f"workers={workers!r} must be 'threads' or 'processes'. Correct it.")
     for name in loader_options:
         if name in ("window", "run_sizes", "block_runs", "max_passes"):
             raise ArgumentError(f"{name} is an option of the plan. Write plan_options={{{name!r}: ...}}.")
@@ -281,4 +388,8 @@ def _refuse_misplaced(loader_options: Mapping[str, Any]) -> None:
             instead = "Write collate=." if name == "collate_fn" else "Leave it out."
             raise ArgumentError(
                 f"{name}: the loader decides this itself, from schedule, batch_size and seed. {instead}"
+            )
+        if workers == "threads" and name not in ("prefetch_factor", "pin_memory"):
+            raise ArgumentError(
+                f"{name} is an option of processes. Write workers='processes', or leave it out."
             )

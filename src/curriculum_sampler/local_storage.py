@@ -150,10 +150,10 @@ class OpenFile:
         return self.found if _version(status) == self._version else _stat(status)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Read until the buffer is full or the file ends, and return the count; one call may give less."""
-        received = 0
-        while received < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[received:]], offset + received)
+        """Read until the buffer is full or the file ends, and return the count."""
+        received = os.preadv(self._descriptor, (buffer,), offset)
+        while 0 < received < len(buffer):  # one call may give less than there is
+            count = os.preadv(self._descriptor, (buffer[received:],), offset + received)
             if not count:
                 break
             received += count

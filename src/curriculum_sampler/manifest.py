@@ -139,10 +139,8 @@ class Manifest:
         if target_bytes < 1:
             raise ArgumentError(f"target_bytes={target_bytes} must be at least 1.")
         return {
-            name: max(
-                1, target_bytes * self.bucket_sizes[name] // sum(placed.shard.num_bytes for placed in shards)
-            )
-            for name, shards in self.buckets.items()
+            name: max(1, target_bytes * size // self._num_bytes[name])
+            for name, size in self.bucket_sizes.items()
         }
 
     def locate(self, bucket: str, indices: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -159,8 +157,26 @@ class Manifest:
                 f"[0, {ends[-1]}). Plan with this manifest's bucket_sizes."
             )
         shards = np.searchsorted(ends, wanted, side="right")
-        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-        return shards, wanted - starts[shards]
+        return shards, wanted - self._starts[bucket][shards]
+
+    def shard_start(self, bucket: str, number: int) -> int:
+        """Return the sample number that is the first of a bucket's shard ``number``."""
+        return int(self._starts[bucket][number])
+
+    def mean_sample_bytes(self, bucket: str) -> float:
+        """Return the bytes of a bucket's tars per sample."""
+        return self._num_bytes[bucket] / self.bucket_sizes[bucket]
+
+    @property
+    def is_far(self) -> bool:
+        """Whether reading waits for something, so that fetching ahead is worth its while."""
+        return any(tars.parallel_reads > 1 for tars in self.storages)
+
+    @functools.cached_property
+    def storages(self) -> tuple[Storage, ...]:
+        """The storages that the tars lie in, each once."""
+        found = {id(placed.tars): placed.tars for shards in self.buckets.values() for placed in shards}
+        return tuple(found.values())
 
     def _shards_end(self, bucket: str) -> NDArray[np.int64]:
         """Number of samples up to the end of each shard of a bucket."""
@@ -169,6 +185,16 @@ class Manifest:
                 f"No bucket {bucket!r} in split {self.split!r}. There are: {', '.join(map(repr, self.buckets))}."
             )
         return self._ends[bucket]
+
+    @functools.cached_property
+    def _num_bytes(self) -> dict[str, int]:
+        return {
+            name: sum(placed.shard.num_bytes for placed in shards) for name, shards in self.buckets.items()
+        }
+
+    @functools.cached_property
+    def _starts(self) -> dict[str, NDArray[np.int64]]:
+        return {name: np.concatenate([np.zeros(1, np.int64), ends[:-1]]) for name, ends in self._ends.items()}
 
     @functools.cached_property
     def _ends(self) -> dict[str, NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import StorageError
+from .errors import AbsentError, StorageError
 from .storage import ObjectStat, check_key
 
 
@@ -72,7 +72,7 @@ class MemoryStorage:
         try:
             return self.objects[check_key(key)]
         except KeyError:
-            raise StorageError(
+            raise AbsentError(
                 f"{self.url}/{key} does not exist. Check the name, or write it first."
             ) from None
 

@@ -1,180 +1,324 @@
-"""From sample numbers to verified bytes: the index, few ranged reads, the checksum."""
+"""From draws to verified bytes, by as few reads as the place they lie in wants.
+
+Where reading hardly waits (files) each sample is read in place. Where it does (an object store) and the runs of the
+plan are known, whole runs are fetched once, ahead of need, and kept near; what is needed before its run has come is
+read alone, as long as that stays a small part of all that is read.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .cache import CachedPiece, PieceCache
 from .checksum import checksum
-from .errors import ShardError
-from .grouping import split_name
-from .index import INDEX_SUFFIX, ShardIndex
-from .manifest import Manifest, PlacedShard
-from .manifest_file import index_digest
+from .draws import Draws
+from .errors import AbsentError, BadSampleError, CurriculumError, ShardError
+from .fetcher import Fetcher
+from .foreseen import ForeseenDraws, Run
+from .manifest import Manifest
 from .parallel import in_parallel
-from .ranges import coalesce
-from .storage import read_all
-from .tar import walk
+from .pieces import Piece, piece_of, pieces_of_run
+from .shards import OpenShard, OpenShards
+from .tally import Report, Tally
+from .verified import Found, VerifiedReads, in_few_reads
 
-# Fetching a small hole costs less than another request; a longer read gains nothing more.
-GAP_BYTES = 128 << 10
-MOST_BYTES = 16 << 20
+# Of the bytes fetched as runs, this part may be fetched once more as single samples that could not wait.
+ALONE_SHARE = 0.02
 
+# Runs fetched at a time.
+RUN_THREADS = 8
 
-@dataclass(frozen=True, slots=True)
-class OpenShard:
-    """A shard whose index has been read and compared with the manifest and the tar."""
+# Samples of one shard: their places in the batch, and their positions in the shard.
+_Samples: TypeAlias = list[tuple[int, int]]
 
-    placed: PlacedShard
-    index: ShardIndex
-    etag: str
+# Reads samples of an open shard of a bucket by their positions.
+_Read: TypeAlias = Callable[[str, OpenShard, list[int]], list[Found]]
 
 
 class SampleReader:
-    """Reads the bytes of samples of a manifest. Picklable; what it has opened stays behind.
+    """Reads the bytes of samples of a manifest. Picklable and safe to fork: each process opens its own.
 
-    A shard is opened when one of its samples is first asked for, once per process; a bucket that is
-    never drawn is never opened. From then on its ETag is pinned, so a tar that is replaced during a
-    run is an error.
+    A shard is opened when one of its samples is first asked for; a bucket that is never drawn is never opened. From
+    then on its ETag is pinned, so a tar that is replaced during a run is an error.
+
+    Args:
+        manifest: What can be read.
+        make_cache: Makes the cache for fetched runs, in each process that reads; without it nothing is kept.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, make_cache: Callable[[], PieceCache] | None = None) -> None:
         self.manifest = manifest
-        self._open: dict[tuple[str, int], OpenShard] = {}
+        self.make_cache = make_cache
+        self._reading: _Reading | None = None
 
     def read(self, bucket: str, indices: ArrayLike) -> list[memoryview]:
-        """Return the tar blocks of samples, in the order asked for.
-
-        Each is verified against its checksum. A sample that fails is fetched once more alone, since
-        damage on the way is more likely than damage at rest.
+        """Return the tar blocks of samples of one bucket, in the order asked for.
 
         Raises:
             ArgumentError: No such bucket or sample.
             StorageError: The bytes cannot be had.
-            ShardError: The shard or the sample is not what the manifest promises.
+            ShardError: The shard or a sample is not what the manifest promises.
         """
-        shards, positions = self.manifest.locate(bucket, indices)
-        numbers = np.unique(shards).tolist()
-        opened = in_parallel(partial(self._opened, bucket), numbers, self._threads(bucket, numbers))
-        pieces = [
-            piece
-            for number, shard in zip(numbers, opened, strict=True)
-            for piece in _pieces(shard, np.nonzero(shards == number)[0], positions)
-        ]
-        found: list[memoryview] = [memoryview(b"")] * len(positions)
-        for piece, samples in zip(
-            pieces, in_parallel(_read, pieces, self._threads(bucket, numbers)), strict=True
-        ):
-            for place, sample in zip(piece.places, samples, strict=True):
-                found[place] = sample
-        return found
+        numbers = np.asarray(indices, np.int64)
+        zeros = np.zeros(len(numbers), np.uint16)
+        samples = []
+        for sample in self.read_batch(Draws((bucket,), zeros, numbers, zeros.astype(np.int64), 0)):
+            if isinstance(sample, BadSampleError):
+                raise told_by(sample)
+            samples.append(sample)
+        return samples
 
-    def _threads(self, bucket: str, numbers: list[int]) -> int:
-        return max(
-            (self.manifest.buckets[bucket][number].tars.parallel_reads for number in numbers), default=1
-        )
+    def read_batch(self, draws: Draws) -> list[Found]:
+        """Return the tar blocks of the samples drawn, with an error in the place of each that cannot be used.
 
-    def _opened(self, bucket: str, number: int) -> OpenShard:
-        known = self._open.get((bucket, number))
-        if known is None:
-            known = self._open[bucket, number] = open_shard(self.manifest.buckets[bucket][number])
-        return known
+        ``ForeseenDraws`` are read by runs, and what is coming is fetched in the background.
+
+        Raises:
+            ArgumentError: No such bucket or sample.
+            StorageError: The store cannot be reached, refuses, or has replaced an object.
+        """
+        return self._here().read(draws)
+
+    def trim(self, needed: Iterable[Run], run_sizes: Mapping[str, int]) -> None:
+        """Drop from the cache what exceeds its budget, but none of these runs."""
+        self._here().trim(needed, run_sizes)
+
+    def take_report(self) -> Report:
+        """Return what reading has cost in this process since the last report."""
+        return self._here().take_report()
+
+    def close(self) -> None:
+        """Stop fetching ahead and let the cache go; the next read begins anew."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
+
+    def _here(self) -> _Reading:
+        """Return what this process has at hand: threads and locks do not survive a fork."""
+        if self._reading is None or self._reading.process != os.getpid():
+            self._reading = _Reading(self.manifest, None if self.make_cache is None else self.make_cache())
+        return self._reading
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_reading": None}
 
 
-def open_shard(placed: PlacedShard) -> OpenShard:
-    """Read a shard's index, and raise ``ShardError`` unless manifest, index and tar agree."""
-    shard = placed.shard
-    data = read_all(placed.indexes, shard.name + INDEX_SUFFIX)
-    where = f"{placed.indexes.url}/{shard.name}{INDEX_SUFFIX}"
-    told = index_digest(data)
-    if told != shard.digest:
-        raise ShardError(
-            f"{where} is not the index that the manifest names (digest {told}, expected {shard.digest}). "
-            "The data set was changed in part: copy it again whole, or index it again."
-        )
-    try:
-        index = ShardIndex.from_bytes(data)
-    except ShardError as error:
-        raise ShardError(f"{where}: {error}") from None
-    for what, written, found in (
-        ("samples", shard.samples, len(index)),
-        ("bytes", shard.num_bytes, index.tar_bytes),
-    ):
-        if written != found:
-            raise ShardError(
-                f"{placed.url}: the manifest counts {written} {what}, its index {found}. The manifest was "
-                "edited: restore it, or index the data set again."
+class _Reading:
+    """One process's open shards, cache and threads."""
+
+    def __init__(self, manifest: Manifest, cache: PieceCache | None) -> None:
+        self.process = os.getpid()
+        self._manifest = manifest
+        self._cache = cache
+        self._shards = OpenShards(manifest)
+        self._tally = Tally()
+        self._reads = VerifiedReads(self._tally)
+        self._fetcher: Fetcher[CachedPiece] = Fetcher(RUN_THREADS)
+        self._pieces: dict[tuple[str, int, int, int], Piece] = {}
+        self._allowance = 0.0  # bytes that may still be read alone
+        self._retries_told = self._retries()
+        _keep_freed_memory()
+
+    def read(self, draws: Draws) -> list[Found]:
+        foreseen = draws if isinstance(draws, ForeseenDraws) and self._cache is not None else None
+        coming = [] if foreseen is None else self._coming(foreseen)
+        found: list[Any] = [None] * len(draws)
+        alone: dict[tuple[str, int], _Samples] = {}
+        in_runs: dict[Piece, _Samples] = {}
+        for bucket_id in np.unique(draws.bucket_ids).tolist():
+            bucket = draws.names[bucket_id]
+            (places,) = np.nonzero(draws.bucket_ids == bucket_id)
+            indices = draws.indices[places]
+            numbers, positions = self._manifest.locate(bucket, indices)
+            located = zip(places.tolist(), numbers.tolist(), positions.tolist(), strict=True)
+            run_size = 1 if foreseen is None else foreseen.run_sizes[bucket]
+            if run_size == 1:
+                for place, number, position in located:
+                    alone.setdefault((bucket, number), []).append((place, position))
+                continue
+            for (place, number, position), run in zip(located, (indices // run_size).tolist(), strict=True):
+                piece = self._piece(bucket, number, run, run_size)
+                in_runs.setdefault(piece, []).append((place, position))
+        awaited = self._serve_cached(found, in_runs, alone)
+        self._serve_alone(found, alone)
+        for piece in coming:
+            self._fetcher.ask(piece.key, partial(self._obtain, piece), ahead=True)
+        for piece, samples, future in awaited:
+            try:
+                self._take(found, piece, future.result(), samples)
+            except (AbsentError, ShardError) as error:
+                _fail(found, samples, error)
+        return found
+
+    def _coming(self, foreseen: ForeseenDraws) -> list[Piece]:
+        """Return the pieces that this reader shall fetch, and raise the allowance by their share."""
+        assert self._cache is not None
+        wanted = []
+        for bucket, run in foreseen.coming:
+            for piece in pieces_of_run(self._manifest, bucket, run, foreseen.run_sizes[bucket]):
+                num_bytes = (piece.stop - piece.first) * self._manifest.mean_sample_bytes(bucket)
+                self._allowance += ALONE_SHARE * num_bytes
+                if self._cache.get(piece.key) is None:
+                    wanted.append(piece)
+        return wanted
+
+    def trim(self, needed: Iterable[Run], run_sizes: Mapping[str, int]) -> None:
+        if self._cache is not None:
+            self._cache.trim(
+                {
+                    piece.key
+                    for bucket, run in needed
+                    for piece in pieces_of_run(self._manifest, bucket, run, run_sizes[bucket])
+                }
             )
-    stat = placed.tars.stat(shard.name)
-    if stat.num_bytes != index.tar_bytes:
-        raise ShardError(
-            f"{placed.url} has {stat.num_bytes} bytes, but was indexed with {index.tar_bytes} bytes. It was cut "
-            "or replaced: copy it again, or index it again."
-        )
-    return OpenShard(placed, index, stat.etag)
+
+    def take_report(self) -> Report:
+        report, now = self._tally.take(), self._retries()
+        report.retries, self._retries_told = now - self._retries_told, now
+        return report
+
+    def close(self) -> None:
+        self._fetcher.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _serve_cached(
+        self, found: list[Any], in_runs: dict[Piece, _Samples], alone: dict[tuple[str, int], _Samples]
+    ) -> list[tuple[Piece, _Samples, Any]]:
+        """Take what is at hand; move to ``alone`` what need not wait for its run; return what must."""
+        awaited = []
+        num_hits = num_misses = 0
+        for piece, samples in in_runs.items():
+            assert self._cache is not None
+            cached = self._cache.get(piece.key)
+            if cached is not None:
+                num_hits += len(samples)
+                self._take(found, piece, cached, samples)
+                continue
+            num_misses += len(samples)
+            if not self._cache.is_usable or self._may_go_alone(piece, len(samples)):
+                alone.setdefault((piece.bucket, piece.number), []).extend(samples)
+            else:
+                future = self._fetcher.ask(piece.key, partial(self._obtain, piece))
+                awaited.append((piece, samples, future))
+        self._tally.served(hits=num_hits, misses=num_misses)
+        return awaited
+
+    def _may_go_alone(self, piece: Piece, num_samples: int) -> bool:
+        num_bytes = num_samples * self._manifest.mean_sample_bytes(piece.bucket)
+        if self._fetcher.has_begun(piece.key) or num_bytes > self._allowance:
+            return False
+        self._allowance -= num_bytes
+        return True
+
+    def _take(self, found: list[Any], piece: Piece, cached: CachedPiece, samples: _Samples) -> None:
+        """Take samples out of a piece at hand."""
+        shard = self._opened(found, piece.bucket, piece.number, samples)
+        if shard is None:
+            return
+        starts, lengths, checksums = shard.index.starts, shard.index.lengths, shard.index.checksums
+        base = starts.item(piece.first)
+        for place, position in samples:
+            start = starts.item(position) - base
+            sample = cached.read(start, start + lengths.item(position))
+            is_right = checksum(sample) == checksums.item(position)
+            found[place] = sample if is_right else self._reads.again(piece.bucket, shard, position)
+
+    def _obtain(self, piece: Piece) -> CachedPiece:
+        assert self._cache is not None
+        return self._cache.obtain(piece.key, partial(self._fetch, piece))
+
+    def _fetch(self, piece: Piece) -> memoryview:
+        shard = self._shards.get(piece.bucket, piece.number)
+        return self._reads.span(piece.bucket, shard, piece.first, piece.stop)
+
+    def _serve_alone(self, found: list[Any], alone: dict[tuple[str, int], _Samples]) -> None:
+        """Read samples one by one from files, and by few ranged reads side by side from elsewhere."""
+        far: list[tuple[str, int, _Samples]] = []
+        threads = 1
+        for (bucket, number), samples in alone.items():
+            parallel_reads = self._manifest.buckets[bucket][number].tars.parallel_reads
+            if parallel_reads > 1:
+                far.append((bucket, number, samples))
+                threads = max(threads, parallel_reads)
+            else:
+                self._read_in_place(found, bucket, number, samples)
+        shards = in_parallel(lambda job: self._opened(found, *job), far, threads)
+        ranges = [
+            (bucket, shard, [samples[at] for at in members.tolist()])
+            for (bucket, _, samples), shard in zip(far, shards, strict=True)
+            if shard is not None
+            for members in in_few_reads(shard, np.array([position for _, position in samples]))
+        ]
+        in_parallel(lambda job: self._read_range(found, *job), ranges, threads)
+
+    def _read_in_place(self, found: list[Any], bucket: str, number: int, samples: _Samples) -> None:
+        shard = self._opened(found, bucket, number, samples)
+        if shard is not None:
+            self._read(found, bucket, shard, samples, self._reads.one_by_one)
+
+    def _read_range(self, found: list[Any], bucket: str, shard: OpenShard, samples: _Samples) -> None:
+        self._read(found, bucket, shard, samples, self._reads.near_each_other)
+
+    def _read(self, found: list[Any], bucket: str, shard: OpenShard, samples: _Samples, how: _Read) -> None:
+        try:
+            read = how(bucket, shard, [position for _, position in samples])
+        except (AbsentError, ShardError) as error:
+            _fail(found, samples, error)
+            return
+        for (place, _), sample in zip(samples, read, strict=True):
+            found[place] = sample
+
+    def _opened(self, found: list[Any], bucket: str, number: int, samples: _Samples) -> OpenShard | None:
+        try:
+            return self._shards.get(bucket, number)
+        except (AbsentError, ShardError) as error:
+            _fail(found, samples, error)
+            return None
+
+    def _piece(self, bucket: str, number: int, run: int, run_size: int) -> Piece:
+        known = self._pieces.get((bucket, number, run, run_size))
+        if known is None:
+            if len(self._pieces) > 1 << 14:
+                self._pieces.clear()
+            known = piece_of(self._manifest, bucket, number, run, run_size)
+            self._pieces[bucket, number, run, run_size] = known
+        return known
+
+    def _retries(self) -> Counter[str]:
+        counted: Counter[str] = Counter()
+        for storage in self._manifest.storages:
+            counted.update(storage.retries)
+        return counted
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """One ranged read: the samples in it as (start, stop, checksum), and their places in the answer."""
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory of a batch for the next, where it would give it back and ask for it again.
 
-    shard: OpenShard
-    start: int
-    stop: int
-    samples: list[tuple[int, int, int]]
-    places: list[int]
-
-
-def _pieces(shard: OpenShard, places: NDArray[np.int64], positions: NDArray[np.int64]) -> list[_Piece]:
-    wanted = positions[places]
-    starts = shard.index.starts[wanted].astype(np.int64)
-    stops = shard.index.stops[wanted].astype(np.int64)
-    samples = list(zip(starts.tolist(), stops.tolist(), shard.index.checksums[wanted].tolist(), strict=True))
-    return [
-        _Piece(shard, start, stop, [samples[at] for at in members.tolist()], places[members].tolist())
-        for start, stop, members in coalesce(starts, stops, gap_bytes=GAP_BYTES, most_bytes=MOST_BYTES)
-    ]
+    glibc raises that threshold when a large block is freed. Without it half of the time to read a file is spent in
+    page faults.
+    """
+    large = np.empty(16 << 20, np.uint8)
+    del large
 
 
-def _read(piece: _Piece) -> list[memoryview]:
-    data = _fetch(piece.shard, piece.start, piece.stop)
-    return [
-        _verified(piece.shard, data[start - piece.start : stop - piece.start], start, expected)
-        for start, stop, expected in piece.samples
-    ]
+def told_by(bad: BadSampleError) -> CurriculumError:
+    """Return the error about the shard that made a sample bad, or that about the sample itself."""
+    return bad.__cause__ if isinstance(bad.__cause__, CurriculumError) else bad
 
 
-def _verified(shard: OpenShard, sample: memoryview, start: int, expected: int) -> memoryview:
-    if checksum(sample) == expected:
-        return sample
-    again = _fetch(shard, start, start + len(sample))
-    if checksum(again) == expected:
-        return again
-    raise _damaged(shard, start, again, expected)
-
-
-def _fetch(shard: OpenShard, start: int, stop: int) -> memoryview:
-    # Not zeroed first: every byte is received or the read raises.
-    buffer = np.empty(stop - start, np.uint8).data
-    shard.placed.tars.read_into(shard.placed.shard.name, buffer, start, shard.etag)
-    return buffer.toreadonly()
-
-
-def _damaged(shard: OpenShard, start: int, sample: memoryview, expected: int) -> ShardError:
-    try:
-        name = next(walk(lambda at, count: sample[at : at + count], 0, len(sample))).name
-        parts = split_name(name)
-        key = f"sample {parts[0]!r}" if parts else "a sample"
-    except (ShardError, StopIteration):
-        key = "a sample whose header is unreadable"
-    return ShardError(
-        f"{shard.placed.url}: {key} at offset {start} is damaged: XXH3-64 {checksum(sample):016x}, expected "
-        f"{expected:016x}, twice in a row. Copy the shard again, or write it again."
-    )
+def _fail(found: list[Any], samples: _Samples, error: AbsentError | ShardError) -> None:
+    """Put an error about a shard, or what is missing of it, in the place of each of its samples."""
+    for place, _ in samples:
+        bad = error
+        if not isinstance(error, BadSampleError):
+            bad = BadSampleError(str(error))
+            bad.__cause__ = error
+        found[place] = bad

@@ -182,6 +182,11 @@ class MixtureSampler:
         return self._delivered // self.grad_accumulation
 
     @property
+    def order(self) -> Order:
+        """The global sequence of draws; another one after each change."""
+        return self._order
+
+    @property
     def log(self) -> tuple[Change, ...]:
         """Changes made at run time, oldest first. The same log replays the same run."""
         return self.plan.changes

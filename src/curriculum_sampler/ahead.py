@@ -1,0 +1,94 @@
+"""A sampler's batches, each with the runs that its reader shall fetch for later ones."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+from .errors import ArgumentError
+from .foreseen import ForeseenDraws, Run
+from .foresight import Foresight
+from .manifest import Manifest
+from .plan import Plan
+from .sampler import MixtureSampler
+
+# Runs that one batch brings: several workers share the work, and the first batches come before the first runs.
+_RUNS_PER_BATCH = 8
+
+
+class Reader(Protocol):
+    """A data set that caches what it is told to fetch."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def trim_cache(self, needed: Iterable[Run], run_sizes: Mapping[str, int]) -> None: ...
+
+
+class ForeseeingBatches:
+    """Iterates a sampler of ``Draws`` and adds what it foresees. A change at run time is foreseen from then on.
+
+    Args:
+        sampler: Whose batches to yield.
+        reader: Told which runs are needed whenever that changes.
+        cache_bytes: How much may be at hand or on its way; None for the default of ``check_cache_bytes``.
+        num_done: Returns the number of this rank's batches that are done with.
+    """
+
+    def __init__(
+        self, sampler: MixtureSampler, reader: Reader, cache_bytes: int | None, num_done: Callable[[], int]
+    ) -> None:
+        self._sampler = sampler
+        self._reader = reader
+        self._cache_bytes = cache_bytes
+        self._num_done = num_done
+
+    def __iter__(self) -> Iterator[ForeseenDraws]:
+        sampler, manifest = self._sampler, self._reader.manifest
+        foresight, order = None, None
+        coming: deque[Run] = deque()
+        for batch in sampler:
+            done = self._num_done() // sampler.grad_accumulation * sampler.plan.batch_size
+            if foresight is None or order is not sampler.order:
+                order, plan = sampler.order, sampler.plan
+                budget = check_cache_bytes(plan, manifest, self._cache_bytes)
+                foresight = Foresight(order, done, run_bytes(plan, manifest), budget)
+                coming.clear()
+            new = foresight.advance(done)
+            if new:
+                coming.extend(new)
+                self._reader.trim_cache(foresight.needed, plan.run_sizes)
+            runs = tuple(coming.popleft() for _ in range(min(_RUNS_PER_BATCH, len(coming))))
+            yield ForeseenDraws(batch, plan.run_sizes, runs)
+
+
+def run_bytes(plan: Plan, manifest: Manifest) -> dict[str, float]:
+    """Return bucket -> bytes of one run, on average."""
+    return {name: size * manifest.mean_sample_bytes(name) for name, size in plan.run_sizes.items()}
+
+
+def check_cache_bytes(plan: Plan, manifest: Manifest, cache_bytes: int | None) -> int:
+    """Return the budget of a cache for a plan: twice what must be at hand, unless one is given.
+
+    At hand must be one block of every bucket: a block is what is shuffled sample by sample. As much again lets the
+    next blocks come while those are used up.
+
+    Raises:
+        ArgumentError: The budget given cannot hold the blocks.
+    """
+    each = run_bytes(plan, manifest)
+    blocks = sum(
+        min(plan.block_runs * each[name], manifest.mean_sample_bytes(name) * size)
+        for name, size in manifest.bucket_sizes.items()
+    )
+    if cache_bytes is None:
+        return int(2 * blocks) + 1
+    if cache_bytes < blocks:
+        fitting = max(1, int(plan.block_runs * cache_bytes / blocks))
+        raise ArgumentError(
+            f"cache_bytes={cache_bytes} cannot hold one block of {plan.block_runs} runs of each bucket, together "
+            f"{int(blocks)} bytes, so the same runs would be fetched again and again. Raise it (twice that is best), or "
+            f"shuffle in smaller blocks: plan_options={{'block_runs': {fitting}}}."
+        )
+    return cache_bytes

@@ -1,0 +1,114 @@
+"""Threads that fetch in order of need, each thing once however many ask for it."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+_URGENT, _AHEAD = 0, 1
+
+
+class Fetcher(Generic[Result]):
+    """A few threads before a queue. What is needed now overtakes what is needed later; the rest keeps its order.
+
+    The threads begin with the first request and end with ``close`` or with the last reference to this object. A
+    failure belongs to those who wait for it: it is forgotten once reported, and the next request tries again.
+
+    >>> fetcher = Fetcher(threads=2)
+    >>> fetcher.ask("a", lambda: 7).result()
+    7
+    >>> fetcher.close()
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._num_threads = threads
+        self._tasks: queue.PriorityQueue[tuple[int, int, _Task[Result] | None]] = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._pending: dict[str, _Task[Result]] = {}
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        # The threads know the queue but not this object, so that it can end while they wait.
+        self._finalizer = weakref.finalize(self, _stop, self._tasks, threads)
+
+    def ask(self, key: str, fetch: Callable[[], Result], *, ahead: bool = False) -> Future[Result]:
+        """Return the future of what ``fetch`` returns; a request in progress for the same key is joined.
+
+        Args:
+            key: What is asked for.
+            fetch: Called at most once, in one of the threads.
+            ahead: Whether nobody waits for it yet.
+        """
+        with self._lock:
+            task = self._pending.get(key)
+            is_new = task is None
+            if task is None:
+                task = self._pending[key] = _Task(key, fetch)
+            if is_new or (not ahead and task.is_ahead):
+                task.is_ahead = ahead
+                self._tasks.put((_AHEAD if ahead else _URGENT, next(self._numbers), task))
+            if not self._threads:
+                self._start()
+        return task.future
+
+    def has_begun(self, key: str) -> bool:
+        """Say whether something is being fetched right now."""
+        task = self._pending.get(key)
+        return task is not None and task.has_begun
+
+    def close(self) -> None:
+        """Begin nothing more; what is in progress ends in its own time."""
+        self._finalizer()
+
+    def _start(self) -> None:
+        self._threads = [
+            threading.Thread(
+                target=_work, args=(self._tasks, self._pending, self._lock), name="fetch", daemon=True
+            )
+            for _ in range(self._num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+
+@dataclass(slots=True, eq=False)
+class _Task(Generic[Result]):
+    key: str
+    fetch: Callable[[], Result]
+    is_ahead: bool = True
+    has_begun: bool = False
+    future: Future[Result] = field(default_factory=Future)
+
+
+def _work(tasks: Any, pending: dict[str, Any], lock: threading.Lock) -> None:
+    while True:
+        _, _, task = tasks.get()
+        if task is None:
+            return
+        with lock:
+            if task.has_begun:  # it was queued again when it became urgent
+                continue
+            task.has_begun = True
+        try:
+            result = task.fetch()
+        except BaseException as error:
+            with lock:
+                pending.pop(task.key, None)
+            task.future.set_exception(error)
+        else:
+            with lock:
+                pending.pop(task.key, None)
+            task.future.set_result(result)
+        del task
+
+
+def _stop(tasks: Any, threads: int) -> None:
+    for number in range(threads):
+        tasks.put((-1, number, None))

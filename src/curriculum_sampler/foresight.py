@@ -1,0 +1,91 @@
+"""Which runs the coming draws need, in order of need, as far ahead as a byte budget reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from .order import Order
+
+# Draws looked at in one step, which takes about a millisecond: enough to stay ahead of any training loop, few
+# enough that the first batch need not wait for the whole horizon.
+_STEP_DRAWS = 4096
+
+# How often `forget` looks for runs that are done with, in draws.
+_FORGET_DRAWS = 512
+
+
+class Foresight:
+    """A horizon that moves along an order of draws.
+
+    Every run that a draw between the position and the horizon needs is *needed*: fetched or about to be. The horizon
+    is as far ahead as the needed runs fit into the budget together; as draws are done with, it moves on.
+
+    Args:
+        order: The draws.
+        position: The first draw not done with.
+        run_bytes: Bucket -> bytes of a run.
+        num_bytes: The budget.
+
+    >>> from curriculum_sampler import Stage, StageSchedule
+    >>> plan = StageSchedule([Stage("a", {"x": 1}, steps=10)]).plan({"x": 40}, batch_size=4, run_sizes=10, block_runs=2)
+    >>> foresight = Foresight(Order(plan, seed=17), 0, {"x": 100}, num_bytes=300)
+    >>> first = foresight.advance(0)
+    >>> len(first), len(foresight.needed), sorted(first + foresight.advance(20) + foresight.advance(40))
+    (3, 2, [('x', 0), ('x', 1), ('x', 2), ('x', 3)])
+    """
+
+    def __init__(self, order: Order, position: int, run_bytes: Mapping[str, float], num_bytes: int) -> None:
+        self._order = order
+        self._run_bytes = run_bytes
+        self._budget = num_bytes
+        self._horizon = self._forgotten = position
+        self._held = 0.0
+        self._last_need: dict[tuple[str, int], int] = {}
+
+    @property
+    def needed(self) -> set[tuple[str, int]]:
+        """Runs (bucket, number) that draws between position and horizon need."""
+        return set(self._last_need)
+
+    def advance(self, position: int) -> list[tuple[str, int]]:
+        """Move on, the draws before ``position`` being done with, and return the runs that come into sight."""
+        if position - self._forgotten >= _FORGET_DRAWS or self._horizon < position:
+            self._forget(position)
+        stop = min(self._order.plan.total_draws, self._horizon + _STEP_DRAWS)
+        coming = []
+        for run, first, last in self._needs(self._horizon, stop):
+            if run in self._last_need:
+                self._last_need[run] = max(last, self._last_need[run])
+                continue
+            if self._held + self._run_bytes[run[0]] > self._budget:
+                stop = first
+                break
+            self._held += self._run_bytes[run[0]]
+            self._last_need[run] = last
+            coming.append(run)
+        self._horizon = stop
+        return coming
+
+    def _forget(self, position: int) -> None:
+        self._forgotten = position
+        self._horizon = max(self._horizon, position)
+        for run in [run for run, last in self._last_need.items() if last < position]:
+            del self._last_need[run]
+            self._held -= self._run_bytes[run[0]]
+
+    def _needs(self, start: int, stop: int) -> Iterator[tuple[tuple[str, int], int, int]]:
+        """Yield (run, first draw that needs it, last draw that does) in order of first need."""
+        if start >= stop:
+            return
+        draws = self._order.draws(start, stop)
+        sizes = np.array([self._order.plan.run_sizes[name] for name in draws.names])
+        runs = draws.indices // sizes[draws.bucket_ids]
+        together = runs * len(draws.names) + draws.bucket_ids
+        found, first = np.unique(together, return_index=True)
+        _, from_end = np.unique(together[::-1], return_index=True)
+        last = stop - 1 - from_end
+        for at in np.argsort(first).tolist():
+            run, bucket_id = divmod(int(found[at]), len(draws.names))
+            yield (draws.names[bucket_id], run), start + int(first[at]), int(last[at])
