@@ -66,7 +66,7 @@ def content(name: str, place: Place, num_workers: int) -> dict[str, Any]:
     found: Counter[str] = Counter()
     wrong = 0
     for batch in reader.batches():
-        for sample in batch:
+        for sample in reader.samples(batch):
             key = _key(sample)
             found[key] += 1
             wrong += xxhash.xxh3_64_hexdigest(sample["bin"]) != expected.get(key)
@@ -88,7 +88,7 @@ def save(name: str, place: Place, num_workers: int, file: Path) -> dict[str, Any
         pass
     # Plain pickle, since some of them keep tuples or objects in it; the file is ours.
     state = pickle.dumps(reader.state())
-    file.write_bytes(pickle.dumps((state, _keys(batches))))
+    file.write_bytes(pickle.dumps((state, _keys(reader, batches))))
     return {"state_bytes": len(state)}
 
 
@@ -100,9 +100,11 @@ def resume(name: str, place: Place, num_workers: int, file: Path) -> dict[str, A
     started = time.monotonic()
     reader.resume(pickle.loads(state))
     batches = reader.batches()
-    first = next(batches)
+    first = next(batches, None)
     seconds = time.monotonic() - started
-    keys = [[_key(sample) for sample in first], *_keys(batches, _COMPARED - 1)]
+    if first is None:
+        raise NotImplementedError("nothing came after the state was loaded")
+    keys = [_keys_of(reader, first), *_keys(reader, batches, _COMPARED - 1)]
     return {"resume_seconds": seconds, "is_exact": keys == expected}
 
 
@@ -145,7 +147,7 @@ def resume_large(name: str, place: Place, num_workers: int, num_samples: int) ->
     batches = iter(loader)
     first = next(batches)
     seconds = time.monotonic() - started
-    keys = [[_key(sample) for sample in first], *_keys(batches, _COMPARED - 1)]
+    keys = [_keys_of(reader, first), *_keys(reader, batches, _COMPARED - 1)]
     return {
         "samples": sum(sizes.values()),
         "manifest_seconds": manifest_seconds,
@@ -204,8 +206,12 @@ def _p99(values: list[float]) -> float:
     return ordered[-(-99 * len(ordered) // 100) - 1]
 
 
-def _keys(batches: Iterator[Any], number: int = _COMPARED) -> list[list[str]]:
-    return [[_key(sample) for sample in batch] for batch in islice(batches, number)]
+def _keys(reader: Reader, batches: Iterator[Any], number: int = _COMPARED) -> list[list[str]]:
+    return [_keys_of(reader, batch) for batch in islice(batches, number)]
+
+
+def _keys_of(reader: Reader, batch: Any) -> list[str]:
+    return [_key(sample) for sample in reader.samples(batch)]
 
 
 def _key(sample: Any) -> str:

@@ -76,6 +76,10 @@ class Reader:
         """Build everything else and yield one pass, or the rest of it after ``resume``."""
         raise NotImplementedError
 
+    def samples(self, batch: Any) -> list[Any]:
+        """Return the samples of a batch."""
+        return list(batch)
+
     def num_bytes(self, batch: Any) -> int:
         """Return how much content a batch holds."""
         return sum(len(sample["bin"]) for sample in batch)
@@ -139,21 +143,23 @@ class Ours(Reader):
 
 
 class OursThreads(Ours):
-    """Worker threads: what they read is handed over without pickling."""
+    """Worker threads: what they read is handed over without pickling; what is fetched ahead stays in memory."""
 
     def options(self) -> dict[str, Any]:
         return {"num_workers": self.num_workers, "workers": "threads"}
 
 
 class OursProcesses(Ours):
-    """Worker processes, which have their own interpreter for decoding."""
+    """Worker processes, which have an interpreter each; what is fetched ahead is in a folder that they share."""
 
     def options(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "workers": "processes"}
+        # Empty at first: the default folder would still hold what the run before has fetched.
+        cache = self.place.scratch / "cache"
+        return {"num_workers": self.num_workers, "workers": "processes", "cache_dir": cache}
 
 
-class OursCache(OursThreads):
-    """Worker threads, and a folder that keeps what was read for later passes and other ranks of the node."""
+class OursFolder(OursThreads):
+    """Worker threads with such a folder."""
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "cache_dir": self.place.scratch / "cache"}
@@ -244,11 +250,17 @@ class Mosaic(Reader):
             num_canonical_nodes=1,
         )
         self._loader = self._library.StreamingDataLoader(
-            dataset, batch_size=BATCH, num_workers=self.num_workers, collate_fn=_as_it_is
+            dataset, batch_size=BATCH, num_workers=self.num_workers, collate_fn=_in_a_dict
         )
         if self._state is not None:
             self._loader.load_state_dict(self._state)
         return iter(self._loader)
+
+    def samples(self, batch: Any) -> list[Any]:
+        return list(batch["samples"])
+
+    def num_bytes(self, batch: Any) -> int:
+        return super().num_bytes(batch["samples"])
 
     def state(self) -> Any:
         return self._loader.state_dict()
@@ -268,9 +280,12 @@ class Litdata(Reader):
         os.environ.update(place.s3_environment())
         os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(place.scratch / "litdata")
         import litdata
+        from litdata.streaming import downloader
 
         self._library = litdata
         self._state: Any = None
+        # Its own client would be the faster one, but takes https only; boto3 is what is left without it.
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
 
     @classmethod
     def convert(cls, data: Data) -> Path:
@@ -412,7 +427,7 @@ class Energon(Reader):
         class AsItIs(library.DefaultTaskEncoder[CrudeSample, CrudeSample, list[Any], list[Any]]):  # type: ignore[misc, name-defined]
             """Leaves samples alone and batches them as a list."""
 
-            cookers = (library.Cooker(lambda sample: sample),)
+            cookers = (library.Cooker(library.stateless(_as_it_is)),)
             decoder = None
 
             def batch(self, samples: list[Any]) -> list[Any]:
@@ -453,8 +468,13 @@ def batched_by_torch(samples: Any, num_workers: int) -> Iterator[Any]:
     return iter(loader)
 
 
-def _as_it_is(batch: list[Any]) -> list[Any]:
-    return batch
+def _as_it_is(given: Any) -> Any:
+    return given
+
+
+def _in_a_dict(samples: list[Any]) -> dict[str, list[Any]]:
+    # streaming's loader counts what it yielded, for its state, by the first value of a dict.
+    return {"samples": samples}
 
 
 def _leave_torchvision_out() -> None:
@@ -488,7 +508,7 @@ OURS: dict[str, type[Ours]] = {
     "ours": Ours,
     "ours, threads": OursThreads,
     "ours, processes": OursProcesses,
-    "ours, threads, cache folder": OursCache,
+    "ours, threads, cache folder": OursFolder,
 }
 PEERS: dict[str, type[Reader]] = {
     "webdataset": Webdataset,
