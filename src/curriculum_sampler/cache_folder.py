@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .cache import CachedPiece, Fetch, MemoryPiece
+from .cache import BufferPool, CachedPiece, Fetch, MemoryPiece
 from .errors import ArgumentError
 from .file_failure import file_failure
 from .local_storage import UNFINISHED, OpenFile
@@ -60,6 +60,7 @@ class FolderCache:
         self._clock = clock
         self._sleep = sleep
         self._open: dict[str, FilePiece] = {}
+        self._buffers = BufferPool()
         self._is_usable = True
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,10 +90,13 @@ class FolderCache:
             known = self.get(key)
             if known is not None:
                 return known
-            data = fetch()
-            self._publish(key, data)
-        # What cannot be kept is still what was asked for.
-        return self.get(key) or MemoryPiece(data)
+            piece = MemoryPiece(fetch, self._buffers)
+            self._publish(key, piece.read(0, len(piece)))
+        kept = self.get(key)
+        if kept is None:
+            return piece  # what cannot be kept is still what was asked for
+        piece.drop()
+        return kept
 
     def trim(self, needed: Collection[str]) -> None:
         """See ``PieceCache``. Pieces that this process needs are marked as fresh, so that other jobs spare them."""
@@ -212,6 +216,12 @@ class FilePiece:
 
     def __init__(self, file: OpenFile) -> None:
         self._file = file
+
+    def hold(self) -> bool:
+        return True
+
+    def let_go(self) -> None:
+        """Nothing to do: what was read is a copy."""
 
     def read(self, start: int, stop: int) -> memoryview:
         buffer = np.empty(stop - start, np.uint8).data

@@ -104,16 +104,20 @@ class CurriculumDataset:
                 decoder.
         """
         batch = draws if isinstance(draws, Draws) else Draws.of([_draw(draw) for draw in draws])
-        read = self._reader.read_batch(batch)
-        drawn = zip(
-            read, batch.bucket_ids.tolist(), batch.indices.tolist(), batch.passes.tolist(), strict=True
-        )
-        samples = []
-        for found, bucket_id, index, bucket_pass in drawn:
-            bucket = batch.names[bucket_id]
-            sample = self._usable(bucket, index, found)
-            samples.append(self._transformed(sample, batch.seed, bucket, bucket_pass, index))
-        return samples
+        with self._reader.read_batch(batch) as read:
+            drawn = list(zip(batch.bucket_ids.tolist(), batch.indices.tolist(), strict=True))
+            samples = [
+                self._usable(batch.names[bucket_id], index, found)
+                for found, (bucket_id, index) in zip(read, drawn, strict=True)
+            ]
+        if self.transform is None:
+            return samples
+        return [
+            self._transformed(sample, batch.seed, batch.names[bucket_id], bucket_pass, index)
+            for sample, (bucket_id, index), bucket_pass in zip(
+                samples, drawn, batch.passes.tolist(), strict=True
+            )
+        ]
 
     def sequential(self, rank: int = 0, world_size: int = 1) -> SequentialSamples:
         """Return every sample once, in order of bucket name and index: for evaluation.
@@ -157,9 +161,9 @@ class CurriculumDataset:
             reason = str(error)
             self._note(BadSample(bucket, index, reason))
         for other in others(index, self.manifest.bucket_sizes[bucket]):
-            (found,) = self._reader.read_batch(Draws.of([Draw(bucket, other)]))
             try:
-                return self._sample(bucket, other, found)
+                with self._reader.read_batch(Draws.of([Draw(bucket, other)])) as (found,):
+                    return self._sample(bucket, other, found)
             except BadSampleError as error:
                 self._note(BadSample(bucket, other, str(error)))
         raise ShardError(
@@ -192,8 +196,7 @@ class CurriculumDataset:
         return sample
 
     def _transformed(self, sample: Sample, seed: int, bucket: str, bucket_pass: int, index: int) -> Any:
-        if self.transform is None:
-            return sample
+        assert self.transform is not None
         key = sample["__key__"]  # told in a note below, and a transform may take it out
         rng = {"rng": sample_rng(seed, bucket, bucket_pass, index)} if self._wants_rng else {}
         try:

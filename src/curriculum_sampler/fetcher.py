@@ -19,6 +19,10 @@ _URGENT, _AHEAD = 0, 1
 class Fetcher(Generic[Result]):
     """A few threads before a queue. What is needed now overtakes what is needed later; the rest keeps its order.
 
+    Args:
+        threads: How many things are fetched at a time.
+        urgent_threads: How many more threads see to what somebody waits for.
+
     The threads begin with the first request and end with ``close`` or with the last reference to this object. A
     failure belongs to those who wait for it: it is forgotten once reported, and the next request tries again.
 
@@ -28,15 +32,20 @@ class Fetcher(Generic[Result]):
     >>> fetcher.close()
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, urgent_threads: int = 0) -> None:
         self._num_threads = threads
+        self._num_urgent_threads = urgent_threads
+        self._urgent: queue.PriorityQueue[tuple[int, int, _Task[Result] | None]] = queue.PriorityQueue()
         self._tasks: queue.PriorityQueue[tuple[int, int, _Task[Result] | None]] = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._pending: dict[str, _Task[Result]] = {}
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         # The threads know the queue but not this object, so that it can end while they wait.
-        self._finalizer = weakref.finalize(self, _stop, self._tasks, threads)
+        self._finalizer = weakref.finalize(
+            self, _stop, ((self._tasks, threads), (self._urgent, urgent_threads))
+        )
+        self._finalizer.atexit = False
 
     def ask(self, key: str, fetch: Callable[[], Result], *, ahead: bool = False) -> Future[Result]:
         """Return the future of what ``fetch`` returns; a request in progress for the same key is joined.
@@ -53,7 +62,10 @@ class Fetcher(Generic[Result]):
                 task = self._pending[key] = _Task(key, fetch)
             if is_new or (not ahead and task.is_ahead):
                 task.is_ahead = ahead
-                self._tasks.put((_AHEAD if ahead else _URGENT, next(self._numbers), task))
+                place = (_AHEAD if ahead else _URGENT, next(self._numbers), task)
+                self._tasks.put(place)
+                if not ahead and self._num_urgent_threads:
+                    self._urgent.put(place)
             if not self._threads:
                 self._start()
         return task.future
@@ -68,14 +80,12 @@ class Fetcher(Generic[Result]):
         self._finalizer()
 
     def _start(self) -> None:
-        self._threads = [
-            threading.Thread(
-                target=_work, args=(self._tasks, self._pending, self._lock), name="fetch", daemon=True
-            )
-            for _ in range(self._num_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        for tasks, number in ((self._tasks, self._num_threads), (self._urgent, self._num_urgent_threads)):
+            for _ in range(number):
+                work = (tasks, self._pending, self._lock)
+                thread = threading.Thread(target=_work, args=work, name="fetch", daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +119,7 @@ def _work(tasks: Any, pending: dict[str, Any], lock: threading.Lock) -> None:
         del task
 
 
-def _stop(tasks: Any, threads: int) -> None:
-    for number in range(threads):
-        tasks.put((-1, number, None))
+def _stop(queues: Any) -> None:
+    for tasks, threads in queues:
+        for number in range(threads):
+            tasks.put((-1, number, None))

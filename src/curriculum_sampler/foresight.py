@@ -31,9 +31,8 @@ class Foresight:
     >>> from curriculum_sampler import Stage, StageSchedule
     >>> plan = StageSchedule([Stage("a", {"x": 1}, steps=10)]).plan({"x": 40}, batch_size=4, run_sizes=10, block_runs=2)
     >>> foresight = Foresight(Order(plan, seed=17), 0, {"x": 100}, num_bytes=300)
-    >>> first = foresight.advance(0)
-    >>> len(first), len(foresight.needed), sorted(first + foresight.advance(20) + foresight.advance(40))
-    (3, 2, [('x', 0), ('x', 1), ('x', 2), ('x', 3)])
+    >>> len(foresight.advance(0)), len(foresight.needed)
+    (3, 3)
     """
 
     def __init__(self, order: Order, position: int, run_bytes: Mapping[str, float], num_bytes: int) -> None:

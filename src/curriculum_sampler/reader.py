@@ -7,9 +7,10 @@ read alone, as long as that stays a small part of all that is read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -32,8 +33,9 @@ from .verified import Found, VerifiedReads, in_few_reads
 # Of the bytes fetched as runs, this part may be fetched once more as single samples that could not wait.
 ALONE_SHARE = 0.02
 
-# Runs fetched at a time.
-RUN_THREADS = 8
+# Runs fetched at a time ahead of need, and when somebody waits for them. Few are cheaper, many are faster.
+THREADS_AHEAD = 4
+THREADS_URGENT = 16
 
 # Samples of one shard: their places in the batch, and their positions in the shard.
 _Samples: TypeAlias = list[tuple[int, int]]
@@ -69,22 +71,30 @@ class SampleReader:
         numbers = np.asarray(indices, np.int64)
         zeros = np.zeros(len(numbers), np.uint16)
         samples = []
-        for sample in self.read_batch(Draws((bucket,), zeros, numbers, zeros.astype(np.int64), 0)):
-            if isinstance(sample, BadSampleError):
-                raise told_by(sample)
-            samples.append(sample)
-        return samples
+        with self.read_batch(Draws((bucket,), zeros, numbers, zeros.astype(np.int64), 0)) as found:
+            for sample in found:
+                if isinstance(sample, BadSampleError):
+                    raise told_by(sample)
+                samples.append(sample)
+        return samples  # outside of runs a sample has memory of its own
 
-    def read_batch(self, draws: Draws) -> list[Found]:
-        """Return the tar blocks of the samples drawn, with an error in the place of each that cannot be used.
+    @contextlib.contextmanager
+    def read_batch(self, draws: Draws) -> Iterator[list[Found]]:
+        """Give the tar blocks of the samples drawn, with an error in the place of each that cannot be used.
 
-        ``ForeseenDraws`` are read by runs, and what is coming is fetched in the background.
+        ``ForeseenDraws`` are read by runs, and what is coming is fetched in the background. Their bytes must not be
+        looked at after the ``with`` block: the memory is then used for other runs.
 
         Raises:
             ArgumentError: No such bucket or sample.
             StorageError: The store cannot be reached, refuses, or has replaced an object.
         """
-        return self._here().read(draws)
+        held: list[CachedPiece] = []
+        try:
+            yield self._here().read(draws, held)
+        finally:
+            for piece in held:
+                piece.let_go()
 
     def trim(self, needed: Iterable[Run], run_sizes: Mapping[str, int]) -> None:
         """Drop from the cache what exceeds its budget, but none of these runs."""
@@ -120,13 +130,14 @@ class _Reading:
         self._shards = OpenShards(manifest)
         self._tally = Tally()
         self._reads = VerifiedReads(self._tally)
-        self._fetcher: Fetcher[CachedPiece] = Fetcher(RUN_THREADS)
+        self._fetcher: Fetcher[CachedPiece] = Fetcher(THREADS_AHEAD, THREADS_URGENT - THREADS_AHEAD)
         self._pieces: dict[tuple[str, int, int, int], Piece] = {}
         self._allowance = 0.0  # bytes that may still be read alone
         self._retries_told = self._retries()
         _keep_freed_memory()
 
-    def read(self, draws: Draws) -> list[Found]:
+    def read(self, draws: Draws, held: list[CachedPiece]) -> list[Found]:
+        """See ``SampleReader.read_batch``; pieces that the bytes lie in are held, and added to ``held``."""
         foreseen = draws if isinstance(draws, ForeseenDraws) and self._cache is not None else None
         coming = [] if foreseen is None else self._coming(foreseen)
         found: list[Any] = [None] * len(draws)
@@ -146,15 +157,18 @@ class _Reading:
             for (place, number, position), run in zip(located, (indices // run_size).tolist(), strict=True):
                 piece = self._piece(bucket, number, run, run_size)
                 in_runs.setdefault(piece, []).append((place, position))
-        awaited = self._serve_cached(found, in_runs, alone)
+        awaited = self._serve_cached(found, in_runs, alone, held)
         self._serve_alone(found, alone)
         for piece in coming:
             self._fetcher.ask(piece.key, partial(self._obtain, piece), ahead=True)
-        for piece, samples, future in awaited:
+        for piece, samples in awaited:
             try:
-                self._take(found, piece, future.result(), samples)
+                cached = self._wait(piece)
             except (AbsentError, ShardError) as error:
                 _fail(found, samples, error)
+            else:
+                held.append(cached)
+                self._take(found, piece, cached, samples)
         return found
 
     def _coming(self, foreseen: ForeseenDraws) -> list[Piece]:
@@ -190,15 +204,20 @@ class _Reading:
             self._cache.close()
 
     def _serve_cached(
-        self, found: list[Any], in_runs: dict[Piece, _Samples], alone: dict[tuple[str, int], _Samples]
-    ) -> list[tuple[Piece, _Samples, Any]]:
+        self,
+        found: list[Any],
+        in_runs: dict[Piece, _Samples],
+        alone: dict[tuple[str, int], _Samples],
+        held: list[CachedPiece],
+    ) -> list[tuple[Piece, _Samples]]:
         """Take what is at hand; move to ``alone`` what need not wait for its run; return what must."""
         awaited = []
         num_hits = num_misses = 0
         for piece, samples in in_runs.items():
             assert self._cache is not None
             cached = self._cache.get(piece.key)
-            if cached is not None:
+            if cached is not None and cached.hold():
+                held.append(cached)
                 num_hits += len(samples)
                 self._take(found, piece, cached, samples)
                 continue
@@ -206,10 +225,20 @@ class _Reading:
             if not self._cache.is_usable or self._may_go_alone(piece, len(samples)):
                 alone.setdefault((piece.bucket, piece.number), []).extend(samples)
             else:
-                future = self._fetcher.ask(piece.key, partial(self._obtain, piece))
-                awaited.append((piece, samples, future))
+                self._fetcher.ask(piece.key, partial(self._obtain, piece))
+                awaited.append((piece, samples))
         self._tally.served(hits=num_hits, misses=num_misses)
         return awaited
+
+    def _wait(self, piece: Piece) -> CachedPiece:
+        """Return a piece when it has come, and hold it."""
+        assert self._cache is not None
+        while True:
+            cached = self._cache.get(piece.key)
+            if cached is None:
+                cached = self._fetcher.ask(piece.key, partial(self._obtain, piece)).result()
+            if cached.hold():  # else it was dropped in the meantime
+                return cached
 
     def _may_go_alone(self, piece: Piece, num_samples: int) -> bool:
         num_bytes = num_samples * self._manifest.mean_sample_bytes(piece.bucket)
@@ -235,9 +264,9 @@ class _Reading:
         assert self._cache is not None
         return self._cache.obtain(piece.key, partial(self._fetch, piece))
 
-    def _fetch(self, piece: Piece) -> memoryview:
+    def _fetch(self, piece: Piece, allocate: Callable[[int], memoryview]) -> memoryview:
         shard = self._shards.get(piece.bucket, piece.number)
-        return self._reads.span(piece.bucket, shard, piece.first, piece.stop)
+        return self._reads.span(piece.bucket, shard, piece.first, piece.stop, allocate)
 
     def _serve_alone(self, found: list[Any], alone: dict[tuple[str, int], _Samples]) -> None:
         """Read samples one by one from files, and by few ranged reads side by side from elsewhere."""

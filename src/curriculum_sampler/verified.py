@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -23,6 +24,11 @@ MOST_BYTES = 16 << 20
 Found: TypeAlias = memoryview | BadSampleError
 
 
+def _fresh(num_bytes: int) -> memoryview:
+    # Not zeroed first: every byte is received or the read raises.
+    return np.empty(num_bytes, np.uint8).data
+
+
 class VerifiedReads:
     """Reads of shards, counted in a tally.
 
@@ -38,8 +44,7 @@ class VerifiedReads:
         """Return samples, each by a read of its own."""
         index, found, num_bytes = shard.index, list[Found](), 0
         for position in positions:
-            # Not zeroed first: every byte is received or the read raises.
-            sample = np.empty(index.lengths.item(position), np.uint8).data
+            sample = _fresh(index.lengths.item(position))
             shard.read_into(sample, index.starts.item(position))
             num_bytes += len(sample)
             is_right = checksum(sample) == index.checksums.item(position)
@@ -60,14 +65,18 @@ class VerifiedReads:
         self._quarantine[shard.placed.url, position] = bad
         return bad
 
-    def span(self, bucket: str, shard: OpenShard, first: int, stop: int) -> memoryview:
+    def span(
+        self, bucket: str, shard: OpenShard, first: int, stop: int, allocate: Callable[[int], memoryview]
+    ) -> memoryview:
         """Return the bytes from sample ``first`` to just before sample ``stop``, whatever lies between them included.
 
         A sample that is damaged for good is left in it as it is, for whoever takes it out to find.
         """
         index = shard.index
         base = index.starts.item(first)
-        data = self._bytes(bucket, shard, base, index.stops.item(stop - 1))
+        data = self._bytes(
+            bucket, shard, base, index.starts.item(stop - 1) + index.lengths.item(stop - 1), allocate
+        )
         for position in range(first, stop):
             start = index.starts.item(position) - base
             sample = data[start : start + index.lengths.item(position)]
@@ -81,7 +90,7 @@ class VerifiedReads:
         """Return samples that one ranged read covers."""
         index = shard.index
         base = min(index.starts.item(position) for position in positions)
-        stop = max(index.stops.item(position) for position in positions)
+        stop = max(index.starts.item(position) + index.lengths.item(position) for position in positions)
         data = self._bytes(bucket, shard, base, stop).toreadonly()
         found: list[Found] = []
         for position in positions:
@@ -91,8 +100,15 @@ class VerifiedReads:
             found.append(sample if is_right else self.again(bucket, shard, position))
         return found
 
-    def _bytes(self, bucket: str, shard: OpenShard, start: int, stop: int) -> memoryview:
-        buffer = np.empty(stop - start, np.uint8).data
+    def _bytes(
+        self,
+        bucket: str,
+        shard: OpenShard,
+        start: int,
+        stop: int,
+        allocate: Callable[[int], memoryview] = _fresh,
+    ) -> memoryview:
+        buffer = allocate(stop - start)
         shard.read_into(buffer, start)
         self._tally.fetched(bucket, stop - start)
         return buffer
