@@ -1,4 +1,4 @@
-"""Every Python block in the README runs, against a real S3 server, in the order it is read."""
+"""Every Python block in README and docs runs, against a real S3 server, in the order it is read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+import curriculum_sampler as cs
 
 from .s3_server import moto_server
 
@@ -63,6 +65,21 @@ def test_the_readme_runs(store):
     assert len(world["batches"]) == world["plan"].total_steps == 40_000
     assert len(next(iter(world["batches"]))) == 64
     assert world["loader"].plan.boundaries == (0, 3, 18, 33)
+
+
+def test_the_page_on_streaming_runs(store, capsys):
+    cs.write_shards(
+        "s3://my-bucket/pictures/v1", {name: samples(name) for name in ("easy", "medium", "hard")}
+    )
+    rates: list[float] = []
+    world = {
+        "schedule": cs.StageSchedule([cs.Stage("all", {"easy": 1, "medium": 1, "hard": 2}, steps=4, lr=1.0)]),
+        "train": lambda batch, lr: rates.append(lr),
+    }
+    (block,) = python_blocks(ROOT / "docs" / "streaming.md")
+    exec(block, world)
+    assert rates == [1.0] * 4
+    assert "'median'" in capsys.readouterr().out
 
 
 def test_the_tests_that_the_readme_names_exist():

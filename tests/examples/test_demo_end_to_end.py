@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_all.sh"
 
 
-def run(folder: Path) -> str:
-    environment = os.environ | {"PYTHON": sys.executable, "OUTPUT_ROOT": str(folder)}
+def run(folder: Path, python: str = sys.executable) -> str:
+    environment = os.environ | {"PYTHON": python, "OUTPUT_ROOT": str(folder)}
     done = subprocess.run(
         ["bash", SCRIPT, "--tiny"], env=environment, capture_output=True, text=True, timeout=1400
     )
@@ -23,10 +24,40 @@ def run(folder: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """The demo's folder, and what it said."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_demo_trains_through_its_curriculum_and_learns_in_every_bucket(tmp_path):
-    told = run(tmp_path)
+def test_through_a_faulty_network_the_demo_ends_with_the_same_weights(demo, tmp_path):
+    counts, python = tmp_path / "faults.json", tmp_path / "python"
+    stand_in = Path(__file__).with_name("faulty_store.py")
+    python.write_text(
+        "#!/bin/bash\n"
+        f'case "${{1:-}}" in */demo/store.py) exec {sys.executable} {stand_in} 3 {counts} "${{@:2}}";; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    run(tmp_path, str(python))
+    met = json.loads(counts.read_text())
+    assert min(met.get(kind, 0) for kind in ("status", "hangup", "reset", "cut", "flip")) > 0, met
+    latest = Path("checkpoints_catvton_curriculum", "latest_checkpoint.pt")
+    clean, faulty = (
+        torch.load(place / latest, map_location="cpu", weights_only=True) for place in (demo[0], tmp_path)
+    )
+    assert clean["model"].keys() == faulty["model"].keys()
+    for name, weights in clean["model"].items():
+        assert torch.equal(weights, faulty["model"][name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_demo_trains_through_its_curriculum_and_learns_in_every_bucket(demo):
+    tmp_path, told = demo
     folder = tmp_path / "checkpoints_catvton_curriculum"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["stage"] for row in rows if row["kind"] == "stage"] == ["easy", "medium", "hard"]
