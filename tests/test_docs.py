@@ -68,9 +68,8 @@ def test_the_readme_runs(store):
 
 
 def test_the_page_on_streaming_runs(store, capsys):
-    cs.write_shards(
-        "s3://my-bucket/pictures/v1", {name: samples(name) for name in ("easy", "medium", "hard")}
-    )
+    buckets = {name: samples(name) for name in ("easy", "medium", "hard")}
+    cs.write_shards("s3://my-bucket/pictures/v1", buckets, overwrite=True)
     rates: list[float] = []
     world = {
         "schedule": cs.StageSchedule([cs.Stage("all", {"easy": 1, "medium": 1, "hard": 2}, steps=4, lr=1.0)]),
