@@ -82,9 +82,10 @@ class Foresight:
         sizes = np.array([self._order.plan.run_sizes[name] for name in draws.names])
         runs = draws.indices // sizes[draws.bucket_ids]
         together = runs * len(draws.names) + draws.bucket_ids
-        found, first = np.unique(together, return_index=True)
-        _, from_end = np.unique(together[::-1], return_index=True)
-        last = stop - 1 - from_end
+        # Each run's first and last draw, by sorting. (np.unique would do, but its first call imports numpy.ma.)
+        order = np.argsort(together, kind="stable")
+        begins = np.flatnonzero(np.diff(together[order], prepend=-1))
+        first, last = order[begins], order[np.append(begins[1:], len(order)) - 1]
         for at in np.argsort(first).tolist():
-            run, bucket_id = divmod(int(found[at]), len(draws.names))
-            yield (draws.names[bucket_id], run), start + int(first[at]), int(last[at])
+            run, bucket_id = divmod(int(together[first[at]]), len(draws.names))
+            yield (draws.names[bucket_id], run), start + int(first[at]), start + int(last[at])

@@ -168,6 +168,11 @@ class Manifest:
         return self._num_bytes[bucket] / self.bucket_sizes[bucket]
 
     @property
+    def num_bytes(self) -> int:
+        """Bytes of all tars."""
+        return sum(self._num_bytes.values())
+
+    @property
     def is_far(self) -> bool:
         """Whether reading waits for something, so that fetching ahead is worth its while."""
         return any(tars.parallel_reads > 1 for tars in self.storages)

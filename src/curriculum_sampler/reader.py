@@ -30,8 +30,10 @@ from .shards import OpenShard, OpenShards
 from .tally import Report, Tally
 from .verified import Found, VerifiedReads, in_few_reads
 
-# Of the bytes fetched as runs, this part may be fetched once more as single samples that could not wait.
+# Of the bytes fetched as runs, this part may be fetched once more as single samples that could not wait; and at the
+# beginning, when nothing is at hand, so many bytes (but no larger part of all there are).
 ALONE_SHARE = 0.02
+ALONE_AT_FIRST = 16 << 20
 
 # Runs fetched at a time ahead of need, and when somebody waits for them. Few are cheaper, many are faster.
 THREADS_AHEAD = 4
@@ -132,7 +134,8 @@ class _Reading:
         self._reads = VerifiedReads(self._tally)
         self._fetcher: Fetcher[CachedPiece] = Fetcher(THREADS_AHEAD, THREADS_URGENT - THREADS_AHEAD)
         self._pieces: dict[tuple[str, int, int, int], Piece] = {}
-        self._allowance = 0.0  # bytes that may still be read alone
+        # Bytes that may still be read alone.
+        self._allowance = min(float(ALONE_AT_FIRST), ALONE_SHARE * manifest.num_bytes)
         self._retries_told = self._retries()
         _keep_freed_memory()
 
@@ -143,7 +146,7 @@ class _Reading:
         found: list[Any] = [None] * len(draws)
         alone: dict[tuple[str, int], _Samples] = {}
         in_runs: dict[Piece, _Samples] = {}
-        for bucket_id in np.unique(draws.bucket_ids).tolist():
+        for bucket_id in np.flatnonzero(np.bincount(draws.bucket_ids)).tolist():
             bucket = draws.names[bucket_id]
             (places,) = np.nonzero(draws.bucket_ids == bucket_id)
             indices = draws.indices[places]
