@@ -30,12 +30,17 @@ class Request:
 
 @dataclass
 class Answer:
-    """What the server sends; with ``stops_after`` the connection is closed after so much of the body."""
+    """What the server sends.
+
+    With ``stops_after`` the connection is closed after so much of the body; an answer that ``drips``
+    comes a byte every 5 ms, its headers first, and never ends.
+    """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     stops_after: int | None = None
+    drips: bool = False
 
     @classmethod
     def error(cls, status: int, code: str) -> Answer:
@@ -62,6 +67,7 @@ class ObjectServer(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self.rule: Rule = honest
+        self.ended = threading.Event()
         self.connections = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -106,6 +112,12 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, urlsplit(self.path).path, headers)
         self.server.requests.append(request)
         answer = self.server.rule(request, self.server.serve(request, sent))
+        if answer.drips:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while not self.server.ended.wait(0.005):
+                self.wfile.write(b"x")
+            self.close_connection = True
+            return
         self.send_response_only(answer.status)
         for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
             self.send_header(name, value)
@@ -129,6 +141,7 @@ def object_server() -> Iterator[ObjectServer]:
     try:
         yield server
     finally:
+        server.ended.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -281,7 +281,8 @@ def test_credentials_never_reach_a_message(s3_bucket: str, proxy: FaultProxy) ->
         Fault("status", status=403, code="InvalidAccessKeyId"),
         Fault("status", status=404, code="NoSuchKey"),
     ):
-        proxy.faults.append(fault)
+        proxy.faults.clear()
+        proxy.faults.extend([fault] * 2)
         with pytest.raises(StorageError) as caught:
             read(place)
         assert "test-key-id" not in str(caught.value) + repr(place) + str(place.__getstate__())

@@ -37,9 +37,15 @@ class Retry:
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _jitter
 
-    def start(self) -> Budget:
-        """Begin an operation: its clock runs from now."""
-        return Budget(self)
+    def start(self, extra_seconds: float = 0.0) -> Budget:
+        """Begin an operation: its clock runs from now, to the deadline and ``extra_seconds`` beyond."""
+        return Budget(self, extra_seconds)
+
+    def pause_seconds(self, failures: int) -> float:
+        """Length of the pause after so many failures in a row (from 0), drawn anew each time."""
+        # Beyond 2**64 no pause is shorter than the longest; floats would overflow.
+        longest = min(self.longest_pause_seconds, self.first_pause_seconds * 2.0 ** min(failures, 64))
+        return longest * (0.5 + 0.5 * self.jitter())
 
 
 class Budget:
@@ -51,22 +57,27 @@ class Budget:
     (True, True, False, [0.2, 0.4])
     """
 
-    def __init__(self, retry: Retry) -> None:
-        self._retry = retry
+    def __init__(self, retry: Retry, extra_seconds: float = 0.0) -> None:
+        self.retry = retry
         self._started = retry.clock()
+        self._deadline = self._started + retry.deadline_seconds + extra_seconds
         self._in_a_row = 0
         self.attempts = 1
 
     def pause(self) -> bool:
         """After a failure: wait and return True, or return False when the budget is spent."""
-        retry = self._retry
-        longest = min(retry.longest_pause_seconds, retry.first_pause_seconds * 2**self._in_a_row)
-        seconds = longest * (0.5 + 0.5 * retry.jitter())
+        seconds = self.retry.pause_seconds(self._in_a_row)
         self._in_a_row += 1
-        if self._in_a_row >= retry.max_attempts or self.elapsed + seconds >= retry.deadline_seconds:
+        if self._in_a_row >= self.retry.max_attempts or not self.wait(seconds):
             return False
-        retry.sleep(seconds)
         self.attempts += 1
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait and return True, or return False at once if the deadline would pass meanwhile."""
+        if seconds >= self.left:
+            return False
+        self.retry.sleep(seconds)
         return True
 
     def progressed(self) -> None:
@@ -76,9 +87,14 @@ class Budget:
     @property
     def elapsed(self) -> float:
         """Seconds since the operation began."""
-        return self._retry.clock() - self._started
+        return self.retry.clock() - self._started
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; negative when it has passed."""
+        return self._deadline - self.retry.clock()
 
     @property
     def is_late(self) -> bool:
         """Whether the deadline has passed, so that even a trickling body must be given up."""
-        return self.elapsed >= self._retry.deadline_seconds
+        return self.left <= 0

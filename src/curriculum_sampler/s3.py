@@ -8,16 +8,17 @@ of attempts and time (``Retry``) covers a whole operation, bodies included.
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, Unpack
 from urllib.parse import urlsplit
 
 from .errors import ArgumentError, StorageError
 from .extras import missing
+from .in_time import in_time
 from .locations import StorageOptions
 from .retry import Budget, Retry
 from .s3_failure import (
+    HELD_BACK,
     NO_BUCKET,
     NO_S3,
     REQUEST_ERRORS,
@@ -30,8 +31,10 @@ from .s3_failure import (
     too_short,
 )
 from .s3_range import RangeAnswer
+from .s3_session import Session
 from .storage import ObjectStat, check_key
 from .transfer import Transfer
+from .upload import SLOWEST_WRITE, Upload, never_expect
 
 try:
     import boto3
@@ -55,8 +58,16 @@ class S3Storage:
         endpoint_url, profile, region, anonymous, requester_pays: See ``StorageOptions``.
         connect_timeout_seconds, stall_timeout_seconds: Longest wait for a connection, and for the
             next bytes of an answer.
-        retry: Budget of one operation. A read ends, well or with an error, at the latest
-            ``stall_timeout_seconds`` after its deadline.
+        retry: Budget of one operation, all its attempts and pauses together.
+
+    Every operation ends, well or with an error, in bounded time after it began, whatever the server does:
+
+    - ``stat``, ``exists`` and each page of a ``list`` at the latest at the deadline of ``retry``;
+    - ``write`` likewise, but with a second more for every 256 KiB, so that slow lines suffice for large shards;
+    - ``read_into`` within the deadline, and the time that a last attempt begun just before may take:
+      ``connect_timeout_seconds`` for each address of the host, ``stall_timeout_seconds`` for the first byte
+      of the answer and as much for the next of its body. (Only a server that draws out the few headers of
+      an answer, byte by byte, could exceed this.)
     """
 
     def __init__(
@@ -87,9 +98,7 @@ class S3Storage:
         self.connect_timeout_seconds = connect_timeout_seconds
         self.stall_timeout_seconds = stall_timeout_seconds
         self.retry = Retry() if retry is None else retry
-        self.retries: Counter[str] = Counter()
-        self._client: Any = None
-        self._client_process = 0
+        self._sessions: dict[int, Session] = {}
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[StorageOptions]) -> Self:
@@ -113,6 +122,15 @@ class S3Storage:
     def parallel_reads(self) -> int:
         return 16
 
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """How often a request was made again in this process.
+
+        Causes are "503" and other statuses, "reset", "timeout", "short body", "no connection" and
+        "credentials" (renewed).
+        """
+        return self._session.retries
+
     def exists(self, key: str) -> bool:
         try:
             self.stat(key)
@@ -121,84 +139,78 @@ class S3Storage:
         return True
 
     def stat(self, key: str) -> ObjectStat:
-        try:
-            answer = self._ask(key, lambda: self._api.head_object(**self._names(key)), proof="ETag")
-        except AbsentError:
-            self._check_bucket()
-            raise
-        return ObjectStat(int(answer["ContentLength"]), str(answer["ETag"]))
+        return self._stat(key, self.retry.start())
 
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
         budget = self.retry.start()
         transfer = Transfer(buffer, offset, etag)
-        while transfer.missing:
-            failure = self._attempt(key, transfer, budget)
-            if failure is None:
-                continue
-            if budget.is_late:
-                failure = out_of_time(transfer.received, len(buffer))
-            if not failure.may_pass or not budget.pause():
-                raise self._error(key, failure, budget, transfer.first)
+        if len(buffer):
+            self._insist(key, lambda client: self._fetch(client, key, transfer, budget), budget, transfer)
         if transfer.etag is not None and transfer.object_bytes is not None:
             return ObjectStat(transfer.object_bytes, transfer.etag)
         # Nothing was to be read, or this server sends no Content-Range.
-        found = self.stat(key)
+        found = self._stat(key, budget)
         if transfer.etag not in (None, found.etag):
-            raise self._error(key, replaced(str(transfer.etag), found.etag), budget, offset)
+            raise self._error(key, replaced(str(transfer.etag), found.etag), budget, transfer)
         if offset + len(buffer) > found.num_bytes:
-            raise self._error(key, too_short(transfer.last, found.num_bytes), budget, offset)
+            raise self._error(key, too_short(transfer.last, found.num_bytes), budget, transfer)
         return found
 
     def write(self, key: str, data: bytes | bytearray) -> None:
-        self._ask(key, lambda: self._api.put_object(**self._names(key), Body=data), proof="ETag")
+        budget = self.retry.start(extra_seconds=len(data) / SLOWEST_WRITE)
+        names = self._names(key)
+        self._ask(key, lambda client: client.put_object(**names, Body=Upload(data, budget)), budget, "ETag")
 
     def list(self, prefix: str = "") -> list[str]:
         root = f"{self.prefix}/" if self.prefix else ""
         query = {"Bucket": self.bucket, "Prefix": root + prefix, **self._payer()}
         keys: list[str] = []
         while True:
-            page = self._ask(prefix, lambda: self._api.list_objects_v2(**query), proof="Name")
+            page = self._ask(
+                prefix, lambda client: client.list_objects_v2(**query), self.retry.start(), proof="Name"
+            )
             keys += [entry["Key"].removeprefix(root) for entry in page.get("Contents", [])]
             if not page.get("IsTruncated"):
                 return sorted(keys)
             query["ContinuationToken"] = page["NextContinuationToken"]
 
-    def _check_bucket(self) -> None:
+    def _stat(self, key: str, budget: Budget) -> ObjectStat:
+        names = self._names(key)
+        try:
+            answer = self._ask(key, lambda client: client.head_object(**names), budget, proof="ETag")
+        except AbsentError:
+            self._check_bucket(budget)
+            raise
+        return ObjectStat(int(answer["ContentLength"]), str(answer["ETag"]))
+
+    def _check_bucket(self, budget: Budget) -> None:
         """Tell a missing bucket from a missing object: the answer to a HEAD has no body that would."""
         try:
-            self._ask("", lambda: self._api.head_bucket(Bucket=self.bucket))
+            self._ask("", lambda client: client.head_bucket(Bucket=self.bucket), budget)
         except AbsentError:
             raise StorageError(f"{self.url}{self._at()}: {NO_BUCKET}") from None
 
-    def _ask(self, key: str, request: Callable[[], Any], proof: str | None = None) -> Any:
-        """Make a request within a budget; ``proof`` is what every S3 server's answer to it names."""
-        budget = self.retry.start()
-        while True:
+    def _ask(
+        self, key: str, request: Callable[[Any], Any], budget: Budget, proof: str | None = None
+    ) -> dict[str, Any]:
+        """Make a small request; ``proof`` is what every S3 server's answer to it names."""
+        answer: dict[str, Any] = {}
+
+        def attempt(client: Any) -> Failure | None:
             try:
-                answer = request()
-                if proof is None or proof in answer:
-                    return answer
-                failure = NO_S3
+                answer.update(in_time(lambda: request(client), budget.left))
             except REQUEST_ERRORS as error:
-                failure = classify(error)
-            if not failure.may_pass or not budget.pause():
-                raise self._error(key, failure, budget)
+                return classify(error)
+            return None if proof is None or proof in answer else NO_S3
 
-    def _error(self, key: str, failure: Failure, budget: Budget, offset: int | None = None) -> StorageError:
-        where = f"{self.url}/{key}" if key else self.url
-        at_offset = "" if offset is None else f" at offset {offset}"
-        kind = AbsentError if failure.is_absent else StorageError
-        return kind(
-            f"{where}{at_offset}: {failure.what}{self._at()} "
-            f"(attempt {budget.attempts}, {budget.elapsed:.1f} s). {failure.advice}"
-        )
+        self._insist(key, attempt, budget)
+        return answer
 
-    def _attempt(self, key: str, transfer: Transfer, budget: Budget) -> Failure | None:
+    def _fetch(self, client: Any, key: str, transfer: Transfer, budget: Budget) -> Failure | None:
         """Ask once for what is missing; return why it did not all come."""
+        wanted = f"bytes={transfer.first}-{transfer.last}"
         try:
-            answer = self._api.get_object(
-                **self._names(key), **transfer.condition, Range=f"bytes={transfer.first}-{transfer.last}"
-            )
+            answer = client.get_object(**self._names(key), **transfer.condition, Range=wanted)
             with answer["Body"] as body:
                 failure = transfer.begin(RangeAnswer.of(answer))
                 if failure is None:
@@ -208,6 +220,50 @@ class S3Storage:
         if failure is None and transfer.missing:
             failure = short_body(transfer.received, len(transfer.buffer))
         return failure
+
+    def _insist(
+        self,
+        key: str,
+        attempt: Callable[[Any], Failure | None],
+        budget: Budget,
+        transfer: Transfer | None = None,
+    ) -> None:
+        """Make attempts until one does not fail, or raise what the last failure means."""
+        session = self._session
+        is_renewed = self.anonymous
+        cause = ""
+        while True:
+            began = session.slow_down.hold(budget)
+            if began is None:
+                raise self._error(key, HELD_BACK, budget, transfer)
+            if cause:
+                session.count(cause)
+            client = session.client
+            failure = attempt(client)
+            if failure is None:
+                return session.slow_down.served(began)
+            if failure.remedy == "slow down":
+                session.slow_down.refused(budget, began)
+            if failure.remedy is not None and budget.is_late:
+                failure = out_of_time(transfer.progress if transfer else "")
+            if failure.remedy == "renew" and not is_renewed:
+                session.renew(client)
+                is_renewed = True
+                budget.attempts += 1
+            elif failure.remedy not in ("again", "slow down") or not budget.pause():
+                raise self._error(key, failure, budget, transfer)
+            cause = failure.cause
+
+    def _error(
+        self, key: str, failure: Failure, budget: Budget, transfer: Transfer | None = None
+    ) -> StorageError:
+        where = f"{self.url}/{key}" if key else self.url
+        at_offset = "" if transfer is None else f" at offset {transfer.first}"
+        kind = AbsentError if failure.is_absent else StorageError
+        return kind(
+            f"{where}{at_offset}: {failure.what}{self._at()} "
+            f"(attempt {budget.attempts}, {budget.elapsed:.1f} s). {failure.advice}"
+        )
 
     def _names(self, key: str) -> dict[str, str]:
         full = f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
@@ -229,11 +285,15 @@ class S3Storage:
         return found
 
     @property
-    def _api(self) -> Any:
-        # A forked child must not share its parent's sockets.
-        if self._client is None or self._client_process != os.getpid():
-            self._client, self._client_process = self._connect(), os.getpid()
-        return self._client
+    def _session(self) -> Session:
+        process = os.getpid()
+        session = self._sessions.get(process)
+        if session is None:
+            # One step, so that all threads of the process find the same one.
+            session = self._sessions.setdefault(process, Session(self._connect))
+            for other in [known for known in self._sessions if known != process]:
+                self._sessions.pop(other, None)  # closes this process's copies of its parent's sockets
+        return session
 
     def _connect(self) -> Any:
         config = Config(
@@ -256,10 +316,11 @@ class S3Storage:
                 f"region={self.region!r} ({type(error).__name__}). Check these three."
             ) from None
         client.meta.events.register("response-received.s3", refuse_strangers)
+        client.meta.events.register("before-send.s3.PutObject", never_expect)
         return client
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_client": None}
+        return {**self.__dict__, "_sessions": {}}
 
     def __repr__(self) -> str:
         return f"S3Storage({self.bucket!r}, {self.prefix!r}, endpoint_url={self.endpoint_url!r})"

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .extras import missing
 
 try:
     from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError
-    from urllib3.exceptions import HTTPError
+    from urllib3 import exceptions as http
 except ImportError as error:
     raise missing("boto3", "s3") from error
 
 # Everything that a request, or the reading of its body, may raise.
-REQUEST_ERRORS = (boto.ClientError, boto.BotoCoreError, ResponseParserError, HTTPError, OSError)
+REQUEST_ERRORS = (boto.ClientError, boto.BotoCoreError, ResponseParserError, http.HTTPError, OSError)
 
 NO_BUCKET = "The S3 bucket does not exist at this endpoint: check its name and endpoint_url."
 REPLACED = "The object was replaced while it was being read: start the run again."
 TOO_SHORT = "The object is shorter than its index says: upload or write it again."
 
 _PASSING_STATUSES = {408, 429, 500, 502, 503, 504}
-_PASSING_CODES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "InternalError"}
+_PASSING_CODES = {"RequestTimeout", "InternalError"}
+_OVERLOAD_CODES = {
+    *("SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled"),
+    *("TooManyRequests", "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
+}
+_CREDENTIAL_CODES = {
+    *("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
+    *("InvalidToken", "InvalidTokenId", "InvalidAccessKeyId"),
+}
+
+_DENIED = (
+    "Access is denied: check the credentials, profile and bucket policy (and requester_pays). Reading needs "
+    "the rights s3:GetObject and s3:ListBucket, writing s3:PutObject too."
+)
+_EXPIRED = (
+    "The credentials are no longer accepted, and those that the environment or profile gives now are not either: "
+    "renew them, then start the run again."
+)
+_CHECK = "Check the S3 url, the region, the storage options, and that the credentials have not expired."
+_OVERLOAD = "The server is overloaded or failing: try later or with fewer workers."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +52,38 @@ class Failure:
     Attributes:
         what: Short description; never the text of the response, which may hold credentials.
         advice: The next move for a person.
-        may_pass: Whether the same request may succeed later.
+        remedy: The next move for us. None: give up. "again": the same request may succeed later.
+            "slow down": so it may, but all threads should hold back. "renew": other credentials are needed.
+        cause: What repetitions because of it are counted as.
         is_absent: Whether the server answered that the object is not there.
     """
 
     what: str
     advice: str
-    may_pass: bool
+    remedy: Literal["again", "slow down", "renew"] | None = None
+    cause: str = ""
     is_absent: bool = False
 
 
 NO_S3 = Failure(
     "the server answered, but not as S3 does: this is no S3 endpoint",
     "Check host and port of endpoint_url (or AWS_ENDPOINT_URL).",
-    False,
+)
+HELD_BACK = Failure(
+    "the server asks to slow down, and this request was held back until its deadline",
+    _OVERLOAD,
 )
 
 
 def short_body(received: int, expected: int) -> Failure:
     """A body that ended early without any other sign."""
-    return Failure(
-        f"the body ended after {received} of {expected} bytes", "Check the network and the server.", True
-    )
+    what = f"the body ended after {received} of {expected} bytes"
+    return Failure(what, "Check the network and the server.", "again", "short body")
 
 
 def replaced(expected: str, found: str) -> Failure:
     """An answer from another version of the object than the one that is being read."""
-    return Failure(f"its ETag is {found}, not {expected}", REPLACED, False)
+    return Failure(f"its ETag is {found}, not {expected}", REPLACED)
 
 
 def no_range(first: int, last: int, length: int, told: str) -> Failure:
@@ -67,29 +91,25 @@ def no_range(first: int, last: int, length: int, told: str) -> Failure:
     return Failure(
         f"bytes {first}-{last} were asked for, but the server sent {length} bytes ({told or 'no Content-Range'})",
         "Use a server that supports ranged reads.",
-        False,
     )
 
 
 def too_short(last: int, num_bytes: int | None) -> Failure:
     """An object that ends within the range asked for."""
     told = "" if num_bytes is None else f" (it has {num_bytes} bytes)"
-    return Failure(f"the object ends before byte {last}{told}", TOO_SHORT, False)
+    return Failure(f"the object ends before byte {last}{told}", TOO_SHORT)
 
 
-def out_of_time(received: int, expected: int) -> Failure:
-    """A read that would go on, but whose deadline has passed."""
-    return Failure(
-        f"the deadline passed with {received} of {expected} bytes received",
-        "Raise deadline_seconds if the network is merely slow.",
-        False,
-    )
+def out_of_time(progress: str) -> Failure:
+    """An operation that would go on, but whose deadline has passed."""
+    return Failure(f"the deadline passed{progress}", "Raise deadline_seconds if the network is merely slow.")
 
 
 def classify(error: Exception) -> Failure:
     """Turn what boto3 raised into a ``Failure``.
 
     Refusals (403, 404, 412 and other 4xx) are final: asking again costs money and changes nothing.
+    Only where the credentials may be to blame is it worth asking once more, with new ones.
     """
     if isinstance(error, boto.ClientError):
         return _answered(error)
@@ -102,23 +122,27 @@ def classify(error: Exception) -> Failure:
             "no usable credentials were found",
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose profile=..., "
             "or pass anonymous=True for public data.",
-            False,
         )
     if isinstance(error, boto.SSLError):
-        return Failure(
-            "the TLS handshake failed", "Check that endpoint_url has the right scheme and host.", False
-        )
+        return Failure("the TLS handshake failed", "Check that endpoint_url has the right scheme and host.")
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.ProxyConnectionError):
         return Failure(
             "no connection to the endpoint",
             "Check endpoint_url (or AWS_ENDPOINT_URL), the network, and that the server runs.",
-            True,
+            "again",
+            "no connection",
         )
-    if isinstance(error, boto.HTTPClientError | HTTPError | OSError):
+    if isinstance(error, boto.HTTPClientError | http.HTTPError | OSError):
         advice = "Check the network and the server."
-        return Failure(f"the connection broke ({type(error).__name__})", advice, True)
+        return Failure(f"the connection broke ({type(error).__name__})", advice, "again", _cause(error))
     advice = "Check the S3 url and the storage options."
-    return Failure(f"the request could not be made ({type(error).__name__})", advice, False)
+    return Failure(f"the request could not be made ({type(error).__name__})", advice)
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, boto.ReadTimeoutError | http.TimeoutError | TimeoutError):
+        return "timeout"
+    return "short body" if isinstance(error, http.IncompleteRead) else "reset"
 
 
 def refuse_strangers(event_name: str, response_dict: Any, parsed_response: Any, **_: Any) -> None:
@@ -143,25 +167,28 @@ def _answered(error: boto.ClientError) -> Failure:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     what = f"the server answered {status} {code}" if code != str(status) else f"the server answered {status}"
     if code == "NoSuchBucket":
-        return Failure(what, NO_BUCKET, False)
+        return Failure(what, NO_BUCKET)
     if 300 <= status < 400:
         return _redirected(error.response)
+    # The answer to a HEAD has no body to name the code in.
+    if code in _CREDENTIAL_CODES and status in (400, 401, 403):
+        return Failure(what, _EXPIRED, "renew", "credentials")
+    if code == str(status) and status in (400, 401, 403):
+        return Failure(what, _CHECK if status == 400 else _DENIED, "renew", "credentials")
     if status == 404:
         advice = "The object does not exist: check the url, or whether the data set was uploaded whole."
-        return Failure(what, advice, False, is_absent=True)
+        return Failure(what, advice, is_absent=True)
     if status in (401, 403):
-        advice = (
-            "Access is denied: check the credentials, profile and bucket policy (and requester_pays). Reading needs "
-            "the rights s3:GetObject and s3:ListBucket, writing s3:PutObject too."
-        )
-        return Failure(what, advice, False)
+        return Failure(what, _DENIED)
     if status == 412:
-        return Failure(what, REPLACED, False)
+        return Failure(what, REPLACED)
     if status == 416:
-        return Failure(what, TOO_SHORT, False)
+        return Failure(what, TOO_SHORT)
+    if status in (429, 503) or code in _OVERLOAD_CODES:
+        return Failure(what, _OVERLOAD, "slow down", str(status))
     if status in _PASSING_STATUSES or code in _PASSING_CODES:
-        return Failure(what, "The server is overloaded or failing: try later or with fewer workers.", True)
-    return Failure(what, "Check the S3 url, the region and the storage options.", False)
+        return Failure(what, _OVERLOAD, "again", str(status))
+    return Failure(what, _CHECK)
 
 
 def _redirected(response: Any) -> Failure:
@@ -176,5 +203,4 @@ def _redirected(response: Any) -> Failure:
     return Failure(
         f"the endpoint redirects{place} ({response['ResponseMetadata']['HTTPStatusCode']})",
         f"{advice}, and check scheme (http or https) and host of endpoint_url.",
-        False,
     )

@@ -40,6 +40,11 @@ class Transfer:
         return len(self.buffer) - self.received
 
     @property
+    def progress(self) -> str:
+        """How far it has come, for a message."""
+        return f" with {self.received} of {len(self.buffer)} bytes received"
+
+    @property
     def first(self) -> int:
         """Offset in the object of the next byte to ask for."""
         return self.offset + self.received
