@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,7 +85,12 @@ class Manifest:
                 ranges.setdefault(name, []).append(bucket.difficulty)
         stated = {name: _hull(found) for name, found in sorted(ranges.items())}
         known = {name: both for name, both in stated.items() if both is not None}
-        return cls(split, dict(sorted(buckets.items())), known)
+        return cls(split, dict(sorted(buckets.items())), known)._summed_up()
+
+    def _summed_up(self) -> Self:
+        """Work out now what loaders ask, so that they begin at once however many shards there are."""
+        _ = self._starts, self._num_bytes, self.storages, self.bucket_sizes, self.bucket_fingerprints
+        return self
 
     @functools.cached_property
     def bucket_sizes(self) -> dict[str, int]:

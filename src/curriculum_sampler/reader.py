@@ -60,7 +60,9 @@ class SampleReader:
     def __init__(self, manifest: Manifest, make_cache: Callable[[], PieceCache] | None = None) -> None:
         self.manifest = manifest
         self.make_cache = make_cache
-        self._reading: _Reading | None = None
+        # By process: threads and locks do not survive a fork. What a child inherits is left alone, also by its garbage
+        # collector, since the parent's threads may have held its locks.
+        self._readings: dict[int, _Reading] = {}
 
     def read(self, bucket: str, indices: ArrayLike) -> list[memoryview]:
         """Return the tar blocks of samples of one bucket, in the order asked for.
@@ -108,25 +110,27 @@ class SampleReader:
 
     def close(self) -> None:
         """Stop fetching ahead and let the cache go; the next read begins anew."""
-        reading, self._reading = self._reading, None
+        reading = self._readings.pop(os.getpid(), None)
         if reading is not None:
             reading.close()
 
     def _here(self) -> _Reading:
-        """Return what this process has at hand: threads and locks do not survive a fork."""
-        if self._reading is None or self._reading.process != os.getpid():
-            self._reading = _Reading(self.manifest, None if self.make_cache is None else self.make_cache())
-        return self._reading
+        """Return what this process has at hand."""
+        process = os.getpid()
+        reading = self._readings.get(process)
+        if reading is None:
+            cache = None if self.make_cache is None else self.make_cache()
+            reading = self._readings.setdefault(process, _Reading(self.manifest, cache))
+        return reading
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reading": None}
+        return {**self.__dict__, "_readings": {}}
 
 
 class _Reading:
     """One process's open shards, cache and threads."""
 
     def __init__(self, manifest: Manifest, cache: PieceCache | None) -> None:
-        self.process = os.getpid()
         self._manifest = manifest
         self._cache = cache
         self._shards = OpenShards(manifest)
