@@ -33,7 +33,8 @@ class Pread(Ceiling):
 
     def batches(self) -> Iterator[Any]:
         root = self.place.data.root / "tar"
-        files = {name: os.open(root / name, os.O_RDONLY) for name, _, _ in self._members}
+        names = {name for name, _, _ in self._members}
+        files = {name: os.open(root / name, os.O_RDONLY) for name in names}
         members = [(files[name], size, offset) for name, offset, size in self._members]
         random.Random(SEED).shuffle(members)
         return (

@@ -49,7 +49,12 @@ def main(description: str) -> None:
         return
     data.make()
     load_before = os.getloadavg()
-    report: dict[str, Any] = {"machine": _machine(), "small": arguments.small}
+    report: dict[str, Any] = {
+        "machine": _machine(),
+        "small": arguments.small,
+        "repeats": arguments.repeat,
+        "limit_rate": arguments.limit_rate,
+    }
     run = Run(data, arguments)
     for section in arguments.only:
         report |= getattr(run, section)()
@@ -95,6 +100,9 @@ def _arguments(description: str) -> argparse.Namespace:
     )
     parser.add_argument(
         "--docs", type=Path, help="page whose tables are to be replaced; a whole run takes docs/benchmarks.md"
+    )
+    parser.add_argument(
+        "--limit-rate", default="4m", help="nginx's limit_rate of the throttled server, for each request (4m)"
     )
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -163,8 +171,8 @@ class Run:
 
     def switch(self) -> dict[str, Any]:
         """The wait of each step around a stage switch, from a server that holds every request back."""
-        steps, rate = (25, "1m") if self._arguments.small else (200, "2m")
-        with serving(self._data.root, limit_rate=rate) as server:
+        steps = 25 if self._arguments.small else 200
+        with serving(self._data.root, limit_rate=self._arguments.limit_rate) as server:
             rows = [
                 self._row("switch", name, workers, endpoint=server.url, steps=steps)
                 for name, workers in ((IN_PROCESS, 0), (THREADS, WORKERS), (PROCESSES, WORKERS))
