@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import ArgumentError
@@ -15,6 +17,13 @@ from .sampler import MixtureSampler
 
 # Runs that one batch brings: several workers share the work, and the first batches come before the first runs.
 _RUNS_PER_BATCH = 8
+
+
+@dataclass(slots=True)
+class Progress:
+    """How many micro-batches of a rank the training loop has received."""
+
+    delivered: int = 0
 
 
 class Reader(Protocol):
@@ -33,29 +42,29 @@ class ForeseeingBatches:
         sampler: Whose batches to yield.
         reader: Told which runs are needed whenever that changes.
         cache_bytes: How much may be at hand or on its way; None for the default of ``check_cache_bytes``.
-        num_done: Returns the number of this rank's batches that are done with.
+        progress: Knows the number of this rank's batches that are done with.
     """
 
     def __init__(
-        self, sampler: MixtureSampler, reader: Reader, cache_bytes: int | None, num_done: Callable[[], int]
+        self, sampler: MixtureSampler, reader: Reader, cache_bytes: int | None, progress: Progress
     ) -> None:
         self._sampler = sampler
         self._reader = reader
         self._cache_bytes = cache_bytes
-        self._num_done = num_done
+        self._progress = progress
 
     def __iter__(self) -> Iterator[ForeseenDraws]:
         sampler, manifest = self._sampler, self._reader.manifest
         foresight, order = None, None
         coming: deque[Run] = deque()
         for batch in sampler:
-            done = self._num_done() // sampler.grad_accumulation * sampler.plan.batch_size
+            done = self._progress.delivered // sampler.grad_accumulation * sampler.plan.batch_size
             if foresight is None or order is not sampler.order:
                 order, plan = sampler.order, sampler.plan
                 budget = check_cache_bytes(plan, manifest, self._cache_bytes)
                 foresight = Foresight(order, done, run_bytes(plan, manifest), budget)
                 coming.clear()
-            new = foresight.advance(done)
+            new = foresight.advance(done, -(-sampler.position // sampler.grad_accumulation) * plan.batch_size)
             if new:
                 coming.extend(new)
                 self._reader.trim_cache(foresight.needed, plan.run_sizes)
@@ -77,18 +86,27 @@ def check_cache_bytes(plan: Plan, manifest: Manifest, cache_bytes: int | None) -
     Raises:
         ArgumentError: The budget given cannot hold the blocks.
     """
-    each = run_bytes(plan, manifest)
-    blocks = sum(
-        min(plan.block_runs * each[name], manifest.mean_sample_bytes(name) * size)
-        for name, size in manifest.bucket_sizes.items()
-    )
+    blocks = _block_bytes(plan.block_runs, plan, manifest)
     if cache_bytes is None:
         return int(2 * blocks) + 1
     if cache_bytes < blocks:
-        fitting = max(1, int(plan.block_runs * cache_bytes / blocks))
+        fitting = [n for n in range(1, plan.block_runs) if _block_bytes(n, plan, manifest) <= cache_bytes]
+        smaller = (
+            f"shuffle in smaller blocks: plan_options={{'block_runs': {fitting[-1]}}}"
+            if fitting
+            else "read in smaller runs: plan_options={'run_sizes': ...}"
+        )
         raise ArgumentError(
             f"cache_bytes={cache_bytes} cannot hold one block of {plan.block_runs} runs of each bucket, together "
-            f"{int(blocks)} bytes, so the same runs would be fetched again and again. Raise it (twice that is best), or "
-            f"shuffle in smaller blocks: plan_options={{'block_runs': {fitting}}}."
+            f"{math.ceil(blocks)} bytes, so the same runs would be fetched again and again. Raise it (twice that is "
+            f"best), or {smaller}."
         )
     return cache_bytes
+
+
+def _block_bytes(block_runs: int, plan: Plan, manifest: Manifest) -> float:
+    """Return the bytes of one block of each bucket."""
+    return sum(
+        manifest.mean_sample_bytes(name) * min(block_runs * plan.run_sizes[name], size)
+        for name, size in manifest.bucket_sizes.items()
+    )

@@ -62,10 +62,9 @@ class BadSamples:
         """Take note of a bad sample.
 
         Raises:
-            ShardError: It is one more than the limit of its bucket.
+            ShardError: With it the limit of its bucket is exceeded, now or before.
         """
-        if (bad.bucket, bad.index) in self._found:
-            return
+        is_new = (bad.bucket, bad.index) not in self._found
         self._found[bad.bucket, bad.index] = bad
         count, limit = self.count()[bad.bucket], self.limit(bad.bucket)
         if count > limit:
@@ -74,7 +73,8 @@ class BadSamples:
                 f"{self._sizes[bad.bucket]} samples allows {limit}. The last one: {bad.reason} Repair the data, or raise "
                 "max_bad_fraction."
             )
-        _LOG.warning("Sample %s:%d is replaced by another: %s", bad.bucket, bad.index, bad.reason)
+        if is_new:
+            _LOG.warning("Sample %s:%d is replaced by another: %s", bad.bucket, bad.index, bad.reason)
 
     def count(self) -> dict[str, int]:
         """Return the number of bad samples by bucket, for buckets that have any."""

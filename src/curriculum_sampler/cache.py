@@ -96,18 +96,18 @@ class MemoryCache:
             with self._lock:
                 self._pieces[key] = known
                 self._num_bytes += len(known)
-            self._drop()
+            self._drop(spared=key)
         return known
 
     def trim(self, needed: Collection[str]) -> None:
         self._needed = needed
         self._drop()
 
-    def _drop(self) -> None:
+    def _drop(self, spared: str = "") -> None:
         with self._lock:
             if self._num_bytes <= self._budget:
                 return
-            for key in [key for key in self._pieces if key not in self._needed]:
+            for key in [key for key in self._pieces if key not in self._needed and key != spared]:
                 if self._num_bytes <= self._budget:
                     break
                 piece = self._pieces.pop(key)

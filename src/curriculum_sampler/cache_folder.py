@@ -34,6 +34,9 @@ _MOST_OPEN_PIECES = 256
 _LONGEST_WAIT_SECONDS = 60.0
 _PAUSE_SECONDS = 0.02
 
+# A folder that took no more is tried again after this time.
+_PROBE_SECONDS = 30.0
+
 
 class FolderCache:
     """Pieces as files of a folder, shared by any number of processes.
@@ -61,7 +64,7 @@ class FolderCache:
         self._sleep = sleep
         self._open: dict[str, FilePiece] = {}
         self._buffers = BufferPool()
-        self._is_usable = True
+        self._failed_at: float | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -120,7 +123,7 @@ class FolderCache:
 
     @property
     def is_usable(self) -> bool:
-        return self._is_usable
+        return self._failed_at is None or self._clock() - self._failed_at > _PROBE_SECONDS
 
     def close(self) -> None:
         self._open.clear()
@@ -149,10 +152,10 @@ class FolderCache:
                 FileNotFoundError
             ):  # the folder was deleted, or another process took the file for a dead writer's
                 self._write(key, data)
-            self._is_usable = True
+            self._failed_at = None
         except OSError as error:
-            if self._is_usable:
-                self._is_usable = False
+            is_new, self._failed_at = self._failed_at is None, self._clock()
+            if is_new:
                 warnings.warn(
                     f"The cache takes no more: {file_failure(self.folder, error, writing=True)} Until it does, samples "
                     "are read from the store one by one, which is slow.",

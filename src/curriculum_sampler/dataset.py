@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy as copy_of
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -128,14 +129,17 @@ class CurriculumDataset:
         """
         return SequentialSamples(self, self.manifest.bucket_sizes, rank, world_size)
 
-    def use_cache(self, make_cache: Callable[[], PieceCache] | None) -> None:
-        """Keep fetched runs in a cache, which each reading process makes for itself; None keeps nothing."""
-        self._reader.close()
-        self._reader.make_cache = make_cache
+    def for_loader(self, make_cache: Callable[[], PieceCache] | None) -> Self:
+        """Return a copy of its own for a loader, which takes its reports and its list of bad samples.
 
-    def report_bad_samples(self) -> None:
-        """From now on leave bad samples to whoever takes the reports: in a worker nobody sees their number."""
-        self._reports_bad_samples = True
+        Args:
+            make_cache: Makes the cache for fetched runs in each process that reads; None keeps nothing.
+        """
+        copy = copy_of(self)
+        copy._reader = SampleReader(self.manifest, make_cache)
+        copy._reports_bad_samples, copy._unreported = True, []
+        copy.bad_samples = BadSamples(self.manifest.bucket_sizes, self.bad_samples.max_fraction)
+        return copy
 
     def take_report(self) -> Report:
         """Return what reading has cost in this process since the last report."""

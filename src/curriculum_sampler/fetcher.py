@@ -16,6 +16,10 @@ Result = TypeVar("Result")
 _URGENT, _AHEAD = 0, 1
 
 
+class ClosedError(Exception):
+    """What was asked for will not be fetched: the fetcher was closed."""
+
+
 class Fetcher(Generic[Result]):
     """A few threads before a queue. What is needed now overtakes what is needed later; the rest keeps its order.
 
@@ -23,8 +27,8 @@ class Fetcher(Generic[Result]):
         threads: How many things are fetched at a time.
         urgent_threads: How many more threads see to what somebody waits for.
 
-    The threads begin with the first request and end with ``close`` or with the last reference to this object. A
-    failure belongs to those who wait for it: it is forgotten once reported, and the next request tries again.
+    The threads begin with the first request and end with ``close`` or with the last reference to this object. After
+    ``close`` nothing begins: who waits for it, or asks, is told ``ClosedError``. A failure belongs to those who wait for it: it is forgotten once reported, and the next request tries again.
 
     >>> fetcher = Fetcher(threads=2)
     >>> fetcher.ask("a", lambda: 7).result()
@@ -41,6 +45,7 @@ class Fetcher(Generic[Result]):
         self._pending: dict[str, _Task[Result]] = {}
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._is_closed = False
         # The threads know the queue but not this object, so that it can end while they wait.
         self._finalizer = weakref.finalize(
             self, _stop, ((self._tasks, threads), (self._urgent, urgent_threads))
@@ -56,6 +61,10 @@ class Fetcher(Generic[Result]):
             ahead: Whether nobody waits for it yet.
         """
         with self._lock:
+            if self._is_closed:
+                closed: Future[Result] = Future()
+                closed.set_exception(ClosedError())
+                return closed
             task = self._pending.get(key)
             is_new = task is None
             if task is None:
@@ -77,6 +86,14 @@ class Fetcher(Generic[Result]):
 
     def close(self) -> None:
         """Begin nothing more; what is in progress ends in its own time."""
+        with self._lock:
+            self._is_closed = True
+            dropped = [task for task in self._pending.values() if not task.has_begun]
+            for task in dropped:
+                task.has_begun = True
+                del self._pending[task.key]
+        for task in dropped:
+            task.future.set_exception(ClosedError())
         self._finalizer()
 
     def _start(self) -> None:

@@ -41,6 +41,7 @@ class Foresight:
         self._budget = num_bytes
         self._horizon = self._forgotten = position
         self._held = 0.0
+        self._is_full = False
         self._last_need: dict[tuple[str, int], int] = {}
 
     @property
@@ -48,18 +49,24 @@ class Foresight:
         """Runs (bucket, number) that draws between position and horizon need."""
         return set(self._last_need)
 
-    def advance(self, position: int) -> list[tuple[str, int]]:
-        """Move on, the draws before ``position`` being done with, and return the runs that come into sight."""
-        if position - self._forgotten >= _FORGET_DRAWS or self._horizon < position:
+    def advance(self, position: int, handed_out: int = 0) -> list[tuple[str, int]]:
+        """Move on, and return the runs that come into sight.
+
+        Args:
+            position: The draws before it are done with.
+            handed_out: The draws before it are wanted at once: the horizon is at least there, whatever the budget.
+        """
+        if self._is_full or position - self._forgotten >= _FORGET_DRAWS or self._horizon < position:
             self._forget(position)
-        stop = min(self._order.plan.total_draws, self._horizon + _STEP_DRAWS)
+        stop = min(self._order.plan.total_draws, max(self._horizon + _STEP_DRAWS, handed_out))
+        self._is_full = False
         coming = []
         for run, first, last in self._needs(self._horizon, stop):
             if run in self._last_need:
                 self._last_need[run] = max(last, self._last_need[run])
                 continue
-            if self._held + self._run_bytes[run[0]] > self._budget:
-                stop = first
+            if first >= handed_out and self._held + self._run_bytes[run[0]] > self._budget:
+                stop, self._is_full = first, True
                 break
             self._held += self._run_bytes[run[0]]
             self._last_need[run] = last

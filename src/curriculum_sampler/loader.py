@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .ahead import ForeseeingBatches, check_cache_bytes
+from .ahead import ForeseeingBatches, Progress, check_cache_bytes
 from .bad_samples import BadSamples
-from .cache import MemoryCache
+from .cache import MemoryCache, PieceCache
 from .cache_folder import FolderCache
 from .checks import whole
 from .delivery import Deliver, Delivered
@@ -120,42 +120,50 @@ class CurriculumLoader:
             data_fingerprints=manifest.bucket_fingerprints,
         )
         # In micro-batches returned to the caller; workers are asked for more ahead of it.
-        self._delivered = self._resumed_at = 0
+        self._progress = Progress()
+        self._resumed_at = 0
         self._iteration: object = None
         self._num_workers = num_workers
         self._workers = workers
         self._loader_options = loader_options
-        self._deliver = Deliver(dataset, collate or default_collate)
         self._telemetry = Telemetry()
         # A generator of its own: DataLoader would otherwise take a number from torch's global one.
         self._generator = torch.Generator()
         self._cache_bytes = cache_bytes
-        self._caches = manifest.is_far and hasattr(dataset, "use_cache")
-        if self._caches:
-            num_bytes = check_cache_bytes(self.plan, manifest, cache_bytes)
+        self._caches = manifest.is_far and hasattr(dataset, "for_loader")
+        # The caller's data set is left as it is: what this loader keeps and counts is its own.
+        self._reader: Any = dataset
+        if hasattr(dataset, "for_loader"):
             is_shared = world_size > 1 or (num_workers > 0 and workers == "processes")
-            if cache_dir is not None or is_shared:
-                folder = _default_folder() if cache_dir is None else Path(cache_dir).expanduser().absolute()
-                dataset.use_cache(partial(FolderCache, folder, num_bytes))
-            else:
-                dataset.use_cache(partial(MemoryCache, num_bytes))
-            dataset.trim_cache((), {})  # tells at once of a folder that cannot be used
-        self._bad_samples: BadSamples | None = getattr(dataset, "bad_samples", None)
-        if self._bad_samples is not None:
-            dataset.report_bad_samples()
+            self._reader = dataset.for_loader(
+                self._cache_maker(cache_dir, is_shared) if self._caches else None
+            )
+        if self._caches:
+            self._reader.trim_cache((), {})  # tells at once of a folder that cannot be used
+        self._deliver = Deliver(self._reader, collate or default_collate)
+        self._bad_samples: BadSamples | None = getattr(self._reader, "bad_samples", None)
         self._batches = self._made_ahead()
+
+    def _cache_maker(
+        self, cache_dir: str | os.PathLike[str] | None, is_shared: bool
+    ) -> Callable[[], PieceCache]:
+        num_bytes = check_cache_bytes(self.plan, self.dataset.manifest, self._cache_bytes)
+        if cache_dir is None and not is_shared:
+            return partial(MemoryCache, num_bytes)
+        folder = _default_folder() if cache_dir is None else Path(cache_dir).expanduser().absolute()
+        return partial(FolderCache, folder, num_bytes)
 
     def _made_ahead(self) -> Iterable[Delivered]:
         """Return what makes batches: once per loader, since processes stay from one iteration to the next."""
         options = self._loader_options
         draws: Any = self.sampler
         if self._caches:
-            draws = ForeseeingBatches(self.sampler, self.dataset, self._cache_bytes, lambda: self._delivered)
+            draws = ForeseeingBatches(self.sampler, self._reader, self._cache_bytes, self._progress)
         if self._num_workers == 0 or self._workers == "threads":
             make = partial(_pinned, self._deliver.make) if options.get("pin_memory") else self._deliver.make
             return ThreadedBatches(make, draws, self._num_workers, options.get("prefetch_factor", 2))
         batches: Iterable[Delivered] = DataLoader(
-            self.dataset,  # type: ignore[arg-type]
+            self._reader,
             batch_sampler=draws,
             num_workers=self._num_workers,
             collate_fn=self._deliver,
@@ -173,12 +181,12 @@ class CurriculumLoader:
     @property
     def step(self) -> int:
         """Global step (from 0) of the batch last returned; before the first, the step it will belong to."""
-        return max(self._delivered - 1, self._resumed_at) // self.sampler.grad_accumulation
+        return max(self._progress.delivered - 1, self._resumed_at) // self.sampler.grad_accumulation
 
     @property
     def steps_done(self) -> int:
         """Optimiser steps whose batches were all returned: what a checkpoint taken after the update names."""
-        return self._delivered // self.sampler.grad_accumulation
+        return self._progress.delivered // self.sampler.grad_accumulation
 
     @property
     def position(self) -> Position:
@@ -207,7 +215,7 @@ class CurriculumLoader:
 
     def __len__(self) -> int:
         """Return the number of batches left for this rank."""
-        return self.plan.total_steps * self.sampler.grad_accumulation - self._delivered
+        return self.plan.total_steps * self.sampler.grad_accumulation - self._progress.delivered
 
     def __iter__(self) -> Iterator[Any]:
         """Yield collated batches from the position on.
@@ -220,7 +228,7 @@ class CurriculumLoader:
         self._check_ranks_agree()
         self._generator.manual_seed(derive(self.sampler.seed, "workers") >> 1)
         # Batches that an abandoned iteration had fetched ahead were never delivered: they are asked for again.
-        self.sampler.seek(self._delivered)
+        self.sampler.seek(self._progress.delivered)
         current = self._iteration = object()
         made = self._fetched()
         while True:
@@ -235,7 +243,7 @@ class CurriculumLoader:
             self._telemetry.waited(time.perf_counter() - began)
             if delivered.report is not None:
                 self._take_note(delivered.report)
-            self._delivered += 1
+            self._progress.delivered += 1
             yield delivered.batch
         if len(self):
             raise CurriculumError(
@@ -283,7 +291,7 @@ class CurriculumLoader:
         saved = SavedState.from_dict(state)
         self._refuse_other_beginnings(saved)
         self.sampler.load_state_dict(state, adopt_run_sizes=self._run_sizes_are_default)
-        self._delivered = self._resumed_at = self.sampler.step * self.sampler.grad_accumulation
+        self._progress.delivered = self._resumed_at = self.sampler.step * self.sampler.grad_accumulation
         self._iteration = None
 
     @property
@@ -330,7 +338,7 @@ class CurriculumLoader:
     def _check_ranks_agree(self) -> None:
         if self.sampler.world_size == 1 or not (distributed.is_available() and distributed.is_initialized()):
             return
-        mine = (self.sampler.fingerprint, self._delivered)
+        mine = (self.sampler.fingerprint, self._progress.delivered)
         every: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(every, mine)
         if any(other != mine for other in every):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Mapping
@@ -137,8 +138,11 @@ class OpenFile:
     """A file held open for reading, by any number of threads, until nobody refers to it."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without waiting: a pipe of that name would wait for its writer for ever.
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(self._descriptor)
+        if not S_ISREG(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "It is no regular file", str(path))
         self.found = _stat(status)
         self._version = _version(status)
 

@@ -21,7 +21,7 @@ from .cache import CachedPiece, PieceCache
 from .checksum import checksum
 from .draws import Draws
 from .errors import AbsentError, BadSampleError, CurriculumError, ShardError
-from .fetcher import Fetcher
+from .fetcher import ClosedError, Fetcher
 from .foreseen import ForeseenDraws, Run
 from .manifest import Manifest
 from .parallel import in_parallel
@@ -95,7 +95,11 @@ class SampleReader:
         """
         held: list[CachedPiece] = []
         try:
-            yield self._here().read(draws, held)
+            found = None
+            while found is None:
+                with contextlib.suppress(ClosedError):  # what was at hand was closed meanwhile: read anew
+                    found = self._here().read(draws, held)
+            yield found
         finally:
             for piece in held:
                 piece.let_go()
@@ -173,15 +177,20 @@ class _Reading:
                 cached = self._wait(piece)
             except (AbsentError, ShardError) as error:
                 _fail(found, samples, error)
-            else:
+                continue
+            if cached.hold():
                 held.append(cached)
                 self._take(found, piece, cached, samples)
+            else:  # the cache had to drop it already
+                self._serve_alone(found, {(piece.bucket, piece.number): samples})
         return found
 
     def _coming(self, foreseen: ForeseenDraws) -> list[Piece]:
         """Return the pieces that this reader shall fetch, and raise the allowance by their share."""
         assert self._cache is not None
-        wanted = []
+        wanted: list[Piece] = []
+        if not self._cache.is_usable:
+            return wanted
         for bucket, run in foreseen.coming:
             for piece in pieces_of_run(self._manifest, bucket, run, foreseen.run_sizes[bucket]):
                 num_bytes = (piece.stop - piece.first) * self._manifest.mean_sample_bytes(bucket)
@@ -238,14 +247,10 @@ class _Reading:
         return awaited
 
     def _wait(self, piece: Piece) -> CachedPiece:
-        """Return a piece when it has come, and hold it."""
+        """Return a piece when it has come."""
         assert self._cache is not None
-        while True:
-            cached = self._cache.get(piece.key)
-            if cached is None:
-                cached = self._fetcher.ask(piece.key, partial(self._obtain, piece)).result()
-            if cached.hold():  # else it was dropped in the meantime
-                return cached
+        cached = self._cache.get(piece.key)
+        return cached or self._fetcher.ask(piece.key, partial(self._obtain, piece)).result()
 
     def _may_go_alone(self, piece: Piece, num_samples: int) -> bool:
         num_bytes = num_samples * self._manifest.mean_sample_bytes(piece.bucket)

@@ -182,6 +182,11 @@ class MixtureSampler:
         return self._delivered // self.grad_accumulation
 
     @property
+    def position(self) -> int:
+        """Micro-batches of this rank that were handed out."""
+        return self._delivered
+
+    @property
     def order(self) -> Order:
         """The global sequence of draws; another one after each change."""
         return self._order
