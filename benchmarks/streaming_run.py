@@ -38,9 +38,12 @@ IN_PROCESS, THREADS, PROCESSES, CACHE = OURS
 
 def main(description: str) -> None:
     """Read the command line and run what it asks for."""
+    # Being told to end must end the server and the case, too, as an interrupt does.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     arguments = _arguments(description)
     data = data_set(arguments.data, small=arguments.small)
     if arguments.case:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         case = json.loads(arguments.case)
         found = (
             convert(case, data) if case["kind"] == "convert" else measure(case, data, Path(case["scratch"]))
