@@ -18,11 +18,14 @@ class Piece:
     stop: int
     key: str
 
+    def __hash__(self) -> int:
+        return hash(self.key)
 
-def piece_of(manifest: Manifest, bucket: str, number: int, run: int, run_size: int) -> Piece:
-    """Return the part of run ``run`` that lies in a shard.
 
-    The key rests on the tar's full url, and on the digest that stands for its content: neither shards of the same
+def pieces_of_run(manifest: Manifest, bucket: str, run: int, run_size: int) -> tuple[Piece, ...]:
+    """Return the pieces of a run, in order of their shards.
+
+    A key rests on the tar's full url, and on the digest that stands for its content: neither shards of the same
     name nor two versions of one shard share it.
 
     >>> from curriculum_sampler.build import write_shards
@@ -31,18 +34,18 @@ def piece_of(manifest: Manifest, bucket: str, number: int, run: int, run_size: i
     >>> [(p.number, p.first, p.stop) for p in pieces_of_run(manifest, "easy", run=1, run_size=4)]
     [(0, 4, 5), (1, 0, 3)]
     """
+    last = min((run + 1) * run_size, manifest.bucket_sizes[bucket]) - 1
+    (first_shard, last_shard), _ = manifest.locate(bucket, [run * run_size, last])
+    return tuple(
+        _piece(manifest, bucket, number, run, run_size)
+        for number in range(int(first_shard), int(last_shard) + 1)
+    )
+
+
+def _piece(manifest: Manifest, bucket: str, number: int, run: int, run_size: int) -> Piece:
     placed = manifest.buckets[bucket][number]
     shard_start = manifest.shard_start(bucket, number)
     first = max(run * run_size - shard_start, 0)
     stop = min((run + 1) * run_size - shard_start, placed.shard.samples)
     named = f"{placed.url}\n{placed.shard.digest}\n{first}-{stop}"
     return Piece(bucket, number, first, stop, hashlib.blake2b(named.encode(), digest_size=20).hexdigest())
-
-
-def pieces_of_run(manifest: Manifest, bucket: str, run: int, run_size: int) -> list[Piece]:
-    """Return the pieces of a run, in order of their shards."""
-    last = min((run + 1) * run_size, manifest.bucket_sizes[bucket]) - 1
-    (first_shard, last_shard), _ = manifest.locate(bucket, [run * run_size, last])
-    return [
-        piece_of(manifest, bucket, number, run, run_size) for number in range(first_shard, last_shard + 1)
-    ]

@@ -25,7 +25,7 @@ from .fetcher import ClosedError, Fetcher
 from .foreseen import ForeseenDraws, Run
 from .manifest import Manifest
 from .parallel import in_parallel
-from .pieces import Piece, piece_of, pieces_of_run
+from .pieces import Piece, pieces_of_run
 from .shards import OpenShard, OpenShards
 from .tally import Report, Tally
 from .verified import Found, VerifiedReads, in_few_reads
@@ -141,7 +141,7 @@ class _Reading:
         self._tally = Tally()
         self._reads = VerifiedReads(self._tally)
         self._fetcher: Fetcher[CachedPiece] = Fetcher(THREADS_AHEAD, THREADS_URGENT - THREADS_AHEAD)
-        self._pieces: dict[tuple[str, int, int, int], Piece] = {}
+        self._pieces: dict[tuple[str, int, int], tuple[Piece, ...]] = {}
         # Bytes that may still be read alone.
         self._allowance = min(float(ALONE_AT_FIRST), ALONE_SHARE * manifest.num_bytes)
         self._retries_told = self._retries()
@@ -166,8 +166,9 @@ class _Reading:
                     alone.setdefault((bucket, number), []).append((place, position))
                 continue
             for (place, number, position), run in zip(located, (indices // run_size).tolist(), strict=True):
-                piece = self._piece(bucket, number, run, run_size)
-                in_runs.setdefault(piece, []).append((place, position))
+                for piece in self._pieces_of(bucket, run, run_size):
+                    if piece.number == number:
+                        in_runs.setdefault(piece, []).append((place, position))
         awaited = self._serve_cached(found, in_runs, alone, held)
         self._serve_alone(found, alone)
         for piece in coming:
@@ -192,7 +193,7 @@ class _Reading:
         if not self._cache.is_usable:
             return wanted
         for bucket, run in foreseen.coming:
-            for piece in pieces_of_run(self._manifest, bucket, run, foreseen.run_sizes[bucket]):
+            for piece in self._pieces_of(bucket, run, foreseen.run_sizes[bucket]):
                 num_bytes = (piece.stop - piece.first) * self._manifest.mean_sample_bytes(bucket)
                 self._allowance += ALONE_SHARE * num_bytes
                 if self._cache.get(piece.key) is None:
@@ -205,7 +206,7 @@ class _Reading:
                 {
                     piece.key
                     for bucket, run in needed
-                    for piece in pieces_of_run(self._manifest, bucket, run, run_sizes[bucket])
+                    for piece in self._pieces_of(bucket, run, run_sizes[bucket])
                 }
             )
 
@@ -324,13 +325,13 @@ class _Reading:
             _fail(found, samples, error)
             return None
 
-    def _piece(self, bucket: str, number: int, run: int, run_size: int) -> Piece:
-        known = self._pieces.get((bucket, number, run, run_size))
+    def _pieces_of(self, bucket: str, run: int, run_size: int) -> tuple[Piece, ...]:
+        known = self._pieces.get((bucket, run, run_size))
         if known is None:
             if len(self._pieces) > 1 << 14:
                 self._pieces.clear()
-            known = piece_of(self._manifest, bucket, number, run, run_size)
-            self._pieces[bucket, number, run, run_size] = known
+            known = pieces_of_run(self._manifest, bucket, run, run_size)
+            self._pieces[bucket, run, run_size] = known
         return known
 
     def _retries(self) -> Counter[str]:
