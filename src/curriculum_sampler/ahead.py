@@ -18,6 +18,9 @@ from .sampler import MixtureSampler
 # Runs that one batch brings: several workers share the work, and the first batches come before the first runs.
 _RUNS_PER_BATCH = 8
 
+# New runs after which the cache is trimmed: looking through a folder takes time, and these few may exceed the budget.
+_RUNS_PER_TRIM = 8
+
 
 @dataclass(slots=True)
 class Progress:
@@ -64,10 +67,13 @@ class ForeseeingBatches:
                 budget = check_cache_bytes(plan, manifest, self._cache_bytes)
                 foresight = Foresight(order, done, run_bytes(plan, manifest), budget)
                 coming.clear()
+                untold = _RUNS_PER_TRIM
             new = foresight.advance(done, -(-sampler.position // sampler.grad_accumulation) * plan.batch_size)
-            if new:
-                coming.extend(new)
+            coming.extend(new)
+            untold += len(new)
+            if untold >= _RUNS_PER_TRIM:
                 self._reader.trim_cache(foresight.needed, plan.run_sizes)
+                untold = 0
             runs = tuple(coming.popleft() for _ in range(min(_RUNS_PER_BATCH, len(coming))))
             yield ForeseenDraws(batch, plan.run_sizes, runs)
 

@@ -34,10 +34,6 @@ _MOST_OPEN_PIECES = 256
 _LONGEST_WAIT_SECONDS = 60.0
 _PAUSE_SECONDS = 0.02
 
-# Looking at all files costs more than a piece is worth, so it is done every so many trims; meanwhile the budget may be
-# exceeded by what those few brought.
-_TRIMS_PER_SCAN = 8
-
 # A folder that took no more is tried again after this time.
 _PROBE_SECONDS = 30.0
 
@@ -69,7 +65,6 @@ class FolderCache:
         self._open: dict[str, FilePiece] = {}
         self._buffers = BufferPool()
         self._failed_at: float | None = None
-        self._trims = 0
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -108,9 +103,6 @@ class FolderCache:
 
     def trim(self, needed: Collection[str]) -> None:
         """See ``PieceCache``. Pieces that this process needs are marked as fresh, so that other jobs spare them."""
-        self._trims += 1
-        if self._trims % _TRIMS_PER_SCAN != 1:
-            return
         found = []
         for key in needed:
             with contextlib.suppress(OSError):
