@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
-import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 
-_URGENT, _AHEAD = 0, 1
+# A fetch that takes longer waits for the network more than it works, so that more of them at a time cost nothing.
+_SLOW_SECONDS = 0.1
 
 
 class ClosedError(Exception):
@@ -21,14 +23,17 @@ class ClosedError(Exception):
 
 
 class Fetcher(Generic[Result]):
-    """A few threads before a queue. What is needed now overtakes what is needed later; the rest keeps its order.
+    """Threads before a queue. What is needed now overtakes what is needed later; the rest keeps its order.
+
+    The threads begin with the first request and end with ``close`` or with the last reference to this object. After
+    ``close`` nothing begins: who waits for it, or asks, is told ``ClosedError``. A failure belongs to those who wait for
+    it: it is forgotten once reported, and the next request tries again.
 
     Args:
         threads: How many things are fetched at a time.
-        urgent_threads: How many more threads see to what somebody waits for.
-
-    The threads begin with the first request and end with ``close`` or with the last reference to this object. After
-    ``close`` nothing begins: who waits for it, or asks, is told ``ClosedError``. A failure belongs to those who wait for it: it is forgotten once reported, and the next request tries again.
+        threads_ahead: How many of these may fetch what nobody waits for yet, as long as fetches are quick: few are cheaper.
+            Where they are slow, all may. Default: all always.
+        clock: Injectable for tests.
 
     >>> fetcher = Fetcher(threads=2)
     >>> fetcher.ask("a", lambda: 7).result()
@@ -36,20 +41,14 @@ class Fetcher(Generic[Result]):
     >>> fetcher.close()
     """
 
-    def __init__(self, threads: int, urgent_threads: int = 0) -> None:
-        self._num_threads = threads
-        self._num_urgent_threads = urgent_threads
-        self._urgent: queue.PriorityQueue[tuple[int, int, _Task[Result] | None]] = queue.PriorityQueue()
-        self._tasks: queue.PriorityQueue[tuple[int, int, _Task[Result] | None]] = queue.PriorityQueue()
-        self._numbers = itertools.count()
-        self._pending: dict[str, _Task[Result]] = {}
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._is_closed = False
-        # The threads know the queue but not this object, so that it can end while they wait.
-        self._finalizer = weakref.finalize(
-            self, _stop, ((self._tasks, threads), (self._urgent, urgent_threads))
-        )
+    def __init__(
+        self, threads: int, threads_ahead: int | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._threads = threads
+        self._work: _Work[Result] = _Work(threads, threads if threads_ahead is None else threads_ahead, clock)
+        self._has_begun = False
+        # The threads know the work but not this object, so that it can end while they wait.
+        self._finalizer = weakref.finalize(self, _Work.close, self._work)
         self._finalizer.atexit = False
 
     def ask(self, key: str, fetch: Callable[[], Result], *, ahead: bool = False) -> Future[Result]:
@@ -60,83 +59,122 @@ class Fetcher(Generic[Result]):
             fetch: Called at most once, in one of the threads.
             ahead: Whether nobody waits for it yet.
         """
-        with self._lock:
-            if self._is_closed:
-                closed: Future[Result] = Future()
-                closed.set_exception(ClosedError())
-                return closed
-            task = self._pending.get(key)
-            is_new = task is None
-            if task is None:
-                task = self._pending[key] = _Task(key, fetch)
-            if is_new or (not ahead and task.is_ahead):
-                task.is_ahead = ahead
-                place = (_AHEAD if ahead else _URGENT, next(self._numbers), task)
-                self._tasks.put(place)
-                if not ahead and self._num_urgent_threads:
-                    self._urgent.put(place)
-            if not self._threads:
-                self._start()
-        return task.future
+        future = self._work.add(key, fetch, ahead)
+        if not self._has_begun:
+            self._has_begun = True
+            for _ in range(self._threads):
+                threading.Thread(target=self._work.run, name="fetch", daemon=True).start()
+        return future
 
     def has_begun(self, key: str) -> bool:
         """Say whether something is being fetched right now."""
-        task = self._pending.get(key)
+        task = self._work.pending.get(key)
         return task is not None and task.has_begun
 
     def close(self) -> None:
         """Begin nothing more; what is in progress ends in its own time."""
-        with self._lock:
-            self._is_closed = True
-            dropped = [task for task in self._pending.values() if not task.has_begun]
-            for task in dropped:
-                task.has_begun = True
-                del self._pending[task.key]
-        for task in dropped:
-            task.future.set_exception(ClosedError())
         self._finalizer()
-
-    def _start(self) -> None:
-        for tasks, number in ((self._tasks, self._num_threads), (self._urgent, self._num_urgent_threads)):
-            for _ in range(number):
-                work = (tasks, self._pending, self._lock)
-                thread = threading.Thread(target=_work, args=work, name="fetch", daemon=True)
-                thread.start()
-                self._threads.append(thread)
 
 
 @dataclass(slots=True, eq=False)
 class _Task(Generic[Result]):
     key: str
     fetch: Callable[[], Result]
-    is_ahead: bool = True
+    is_ahead: bool
     has_begun: bool = False
     future: Future[Result] = field(default_factory=Future)
 
 
-def _work(tasks: Any, pending: dict[str, Any], lock: threading.Lock) -> None:
-    while True:
-        _, _, task = tasks.get()
-        if task is None:
-            return
-        with lock:
-            if task.has_begun:  # it was queued again when it became urgent
-                continue
-            task.has_begun = True
-        try:
-            result = task.fetch()
-        except BaseException as error:
-            with lock:
-                pending.pop(task.key, None)
-            task.future.set_exception(error)
-        else:
-            with lock:
-                pending.pop(task.key, None)
-            task.future.set_result(result)
-        del task
+class _Work(Generic[Result]):
+    """What is asked for, shared by the threads that see to it."""
 
+    def __init__(self, threads: int, threads_ahead: int, clock: Callable[[], float]) -> None:
+        self.pending: dict[str, _Task[Result]] = {}
+        self._threads = threads
+        self._threads_ahead = threads_ahead
+        self._clock = clock
+        self._numbers = itertools.count()
+        self._urgent: list[tuple[int, _Task[Result]]] = []
+        self._ahead: list[tuple[int, _Task[Result]]] = []
+        self._running_ahead = 0
+        self._usual_seconds = 0.0
+        self._is_closed = False
+        self._changed = threading.Condition()
 
-def _stop(queues: Any) -> None:
-    for tasks, threads in queues:
-        for number in range(threads):
-            tasks.put((-1, number, None))
+    def add(self, key: str, fetch: Callable[[], Result], ahead: bool) -> Future[Result]:
+        with self._changed:
+            if self._is_closed:
+                closed: Future[Result] = Future()
+                closed.set_exception(ClosedError())
+                return closed
+            task = self.pending.get(key)
+            if task is None:
+                task = self.pending[key] = _Task(key, fetch, is_ahead=True)
+                if ahead:
+                    heapq.heappush(self._ahead, (next(self._numbers), task))
+                    self._changed.notify()
+            if task.is_ahead and not ahead and not task.has_begun:
+                task.is_ahead = False
+                heapq.heappush(self._urgent, (next(self._numbers), task))
+                self._changed.notify()
+            return task.future
+
+    def run(self) -> None:
+        """What a thread does."""
+        while True:
+            task = self._next()
+            if task is None:
+                return
+            began = self._clock()
+            try:
+                result = task.fetch()
+            except BaseException as error:
+                self._end(task, began)
+                task.future.set_exception(error)
+            else:
+                self._end(task, began)
+                task.future.set_result(result)
+            del task
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            dropped = [task for task in self.pending.values() if not task.has_begun]
+            for task in dropped:
+                del self.pending[task.key]
+            self._changed.notify_all()
+        for task in dropped:
+            task.future.set_exception(ClosedError())
+
+    def _next(self) -> _Task[Result] | None:
+        """Return the next task when one may begin, or None when none will."""
+        with self._changed:
+            while not self._is_closed:
+                task = self._pop(self._urgent)
+                if task is None and self._running_ahead < self._most_ahead:
+                    task = self._pop(self._ahead)
+                if task is not None:
+                    task.has_begun = True
+                    self._running_ahead += task.is_ahead
+                    return task
+                self._changed.wait()
+        return None
+
+    @property
+    def _most_ahead(self) -> int:
+        return self._threads if self._usual_seconds > _SLOW_SECONDS else self._threads_ahead
+
+    @staticmethod
+    def _pop(tasks: list[tuple[int, _Task[Result]]]) -> _Task[Result] | None:
+        while tasks:
+            _, task = heapq.heappop(tasks)
+            if not task.has_begun:  # what became urgent stands in both lists
+                return task
+        return None
+
+    def _end(self, task: _Task[Result], began: float) -> None:
+        with self._changed:
+            self.pending.pop(task.key, None)
+            self._running_ahead -= task.is_ahead
+            self._usual_seconds += 0.3 * (self._clock() - began - self._usual_seconds)
+            self._changed.notify_all()

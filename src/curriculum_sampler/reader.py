@@ -35,9 +35,9 @@ from .verified import Found, VerifiedReads, in_few_reads
 ALONE_SHARE = 0.02
 ALONE_AT_FIRST = 16 << 20
 
-# Runs fetched at a time ahead of need, and when somebody waits for them. Few are cheaper, many are faster.
-THREADS_AHEAD = 4
-THREADS_URGENT = 16
+# Runs fetched at a time, and how many of these ahead of need while that is quick.
+FETCH_THREADS = 16
+FETCH_THREADS_AHEAD = 4
 
 # Samples of one shard: their places in the batch, and their positions in the shard.
 _Samples: TypeAlias = list[tuple[int, int]]
@@ -140,7 +140,7 @@ class _Reading:
         self._shards = OpenShards(manifest)
         self._tally = Tally()
         self._reads = VerifiedReads(self._tally)
-        self._fetcher: Fetcher[CachedPiece] = Fetcher(THREADS_AHEAD, THREADS_URGENT - THREADS_AHEAD)
+        self._fetcher: Fetcher[CachedPiece] = Fetcher(FETCH_THREADS, FETCH_THREADS_AHEAD)
         self._pieces: dict[tuple[str, int, int], tuple[Piece, ...]] = {}
         # Bytes that may still be read alone.
         self._allowance = min(float(ALONE_AT_FIRST), ALONE_SHARE * manifest.num_bytes)
