@@ -335,3 +335,11 @@ def test_a_whole_run_of_reads_uses_one_connection(s3_bucket: str, proxy: FaultPr
     for start in range(0, 4000, 200):
         assert read(place, start, 200) == CONTENT[start : start + 200]
     assert proxy.connections == 1
+
+
+def test_of_an_answer_to_a_read_only_what_is_looked_at_is_parsed(s3_bucket: str, s3_endpoint: str) -> None:
+    place = stored(s3_bucket, s3_endpoint)
+    answer = place._session.client.get_object(Bucket=s3_bucket, Key="v1/a.tar", Range="bytes=0-9")
+    answer["Body"].close()
+    assert {"Body", "ETag", "ContentLength", "ContentRange"} < set(answer)
+    assert "LastModified" not in answer  # its date alone would cost a tenth of a small read

@@ -28,6 +28,9 @@ class StorageOptions(TypedDict, total=False):
         anonymous: Do not sign requests; for public data.
         requester_pays: Accept that your account is charged for the transfer.
         deadline_seconds: Longest time one read may take, all attempts together.
+        hedge_after_seconds: A read of at most 4 MiB that has received nothing after this time is asked for
+            a second time, and whichever ends first is taken (default: reads are asked for once). It cuts the
+            slow tail of a busy store: a time that one read in twenty exceeds costs five requests in a hundred more.
     """
 
     endpoint_url: str
@@ -36,6 +39,7 @@ class StorageOptions(TypedDict, total=False):
     anonymous: bool
     requester_pays: bool
     deadline_seconds: float
+    hedge_after_seconds: float
 
 
 def open_storage(location: Location, **options: Unpack[StorageOptions]) -> Storage:

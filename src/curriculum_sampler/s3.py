@@ -13,10 +13,11 @@ from typing import Any, Self, Unpack
 from urllib.parse import urlsplit
 
 from .errors import ArgumentError, StorageError
-from .extras import missing
+from .hedge import HEDGED_BYTES, fill_hedged
 from .in_time import in_time
 from .locations import StorageOptions
 from .retry import Budget, Retry
+from .s3_client import check_endpoint, endpoint_in_use, make_client
 from .s3_failure import (
     HELD_BACK,
     NO_BUCKET,
@@ -25,7 +26,6 @@ from .s3_failure import (
     Failure,
     classify,
     out_of_time,
-    refuse_strangers,
     replaced,
     short_body,
     too_short,
@@ -34,15 +34,7 @@ from .s3_range import RangeAnswer
 from .s3_session import Session
 from .storage import ObjectStat, check_key
 from .transfer import Transfer
-from .upload import SLOWEST_WRITE, Upload, never_expect
-
-try:
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-except ImportError as error:
-    raise missing("boto3", "s3") from error
+from .upload import SLOWEST_WRITE, Upload
 
 
 class S3Storage:
@@ -55,7 +47,7 @@ class S3Storage:
     Args:
         bucket: Name of the S3 bucket.
         prefix: What all keys begin with, without a slash at the end.
-        endpoint_url, profile, region, anonymous, requester_pays: See ``StorageOptions``.
+        endpoint_url, profile, region, anonymous, requester_pays, hedge_after_seconds: See ``StorageOptions``.
         connect_timeout_seconds, stall_timeout_seconds: Longest wait for a connection, and for the
             next bytes of an answer.
         retry: Budget of one operation, all its attempts and pauses together.
@@ -82,12 +74,18 @@ class S3Storage:
         requester_pays: bool = False,
         connect_timeout_seconds: float = 10.0,
         stall_timeout_seconds: float = 20.0,
+        hedge_after_seconds: float | None = None,
         retry: Retry | None = None,
     ) -> None:
         if not bucket:
             raise ArgumentError("The S3 url names no bucket. Write s3://bucket/prefix.")
         if endpoint_url is not None:
             check_endpoint(endpoint_url)
+        if hedge_after_seconds is not None and not hedge_after_seconds > 0:
+            raise ArgumentError(
+                f"hedge_after_seconds={hedge_after_seconds!r} must be above 0: the time after which a read that "
+                "has received nothing is asked for again. Leave it out to ask once."
+            )
         self.bucket = bucket
         self.prefix = prefix.strip("/")
         self.endpoint_url = endpoint_url
@@ -97,6 +95,7 @@ class S3Storage:
         self.requester_pays = requester_pays
         self.connect_timeout_seconds = connect_timeout_seconds
         self.stall_timeout_seconds = stall_timeout_seconds
+        self.hedge_after_seconds = hedge_after_seconds
         self.retry = Retry() if retry is None else retry
         self._sessions: dict[int, Session] = {}
 
@@ -126,8 +125,8 @@ class S3Storage:
     def retries(self) -> Mapping[str, int]:
         """How often a request was made again in this process.
 
-        Causes are "503" and other statuses, "reset", "timeout", "short body", "no connection" and
-        "credentials" (renewed).
+        Causes are "503" and other statuses, "reset", "timeout", "short body", "no connection"
+        "credentials" (renewed) and "hedge" (asked for twice).
         """
         return self._session.retries
 
@@ -144,8 +143,10 @@ class S3Storage:
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
         budget = self.retry.start()
         transfer = Transfer(buffer, offset, etag)
-        if len(buffer):
-            self._insist(key, lambda client: self._fetch(client, key, transfer, budget), budget, transfer)
+        if self.hedge_after_seconds is not None and 0 < len(buffer) <= HEDGED_BYTES:
+            self._fill_hedged(key, transfer, budget, self.hedge_after_seconds)
+        elif len(buffer):
+            self._fill(key, transfer, budget)
         if transfer.etag is not None and transfer.object_bytes is not None:
             return ObjectStat(transfer.object_bytes, transfer.etag)
         # Nothing was to be read, or this server sends no Content-Range.
@@ -206,8 +207,32 @@ class S3Storage:
         self._insist(key, attempt, budget)
         return answer
 
+    def _fill(self, key: str, transfer: Transfer, budget: Budget) -> None:
+        self._insist(key, lambda client: self._fetch(client, key, transfer, budget), budget, transfer)
+
+    def _fill_hedged(self, key: str, transfer: Transfer, budget: Budget, after_seconds: float) -> None:
+        session = self._session
+
+        def ask_again(twin: Transfer) -> None:
+            if not session.slow_down.is_on:
+                session.count("hedge")
+                self._fetch(session.client, key, twin, budget)
+
+        try:
+            fill_hedged(
+                transfer,
+                lambda twin: self._fill(key, twin, budget),
+                ask_again,
+                after_seconds=after_seconds,
+                budget=budget,
+            )
+        except TimeoutError:
+            raise self._error(key, out_of_time(transfer.progress), budget, transfer) from None
+
     def _fetch(self, client: Any, key: str, transfer: Transfer, budget: Budget) -> Failure | None:
         """Ask once for what is missing; return why it did not all come."""
+        if not transfer.is_wanted:
+            return None
         wanted = f"bytes={transfer.first}-{transfer.last}"
         try:
             answer = client.get_object(**self._names(key), **transfer.condition, Range=wanted)
@@ -217,7 +242,7 @@ class S3Storage:
                     transfer.pour(body, budget)
         except REQUEST_ERRORS as error:
             failure = classify(error)
-        if failure is None and transfer.missing:
+        if failure is None and transfer.missing and transfer.is_wanted:
             failure = short_body(transfer.received, len(transfer.buffer))
         return failure
 
@@ -273,16 +298,8 @@ class S3Storage:
         return {"RequestPayer": "requester"} if self.requester_pays else {}
 
     def _at(self) -> str:
-        endpoint = self._endpoint()
+        endpoint = endpoint_in_use(self.endpoint_url)
         return f" at {endpoint}" if endpoint else ""
-
-    def _endpoint(self) -> str | None:
-        found = (
-            self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        if found:
-            check_endpoint(found)
-        return found
 
     @property
     def _session(self) -> Session:
@@ -296,28 +313,14 @@ class S3Storage:
         return session
 
     def _connect(self) -> Any:
-        config = Config(
-            connect_timeout=self.connect_timeout_seconds,
-            read_timeout=self.stall_timeout_seconds,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=32,
-            # Other servers than AWS know no trailing checksums; samples carry their own.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            **({"signature_version": UNSIGNED} if self.anonymous else {}),
+        return make_client(
+            endpoint_url=self.endpoint_url,
+            profile=self.profile,
+            region=self.region,
+            anonymous=self.anonymous,
+            connect_timeout_seconds=self.connect_timeout_seconds,
+            stall_timeout_seconds=self.stall_timeout_seconds,
         )
-        try:
-            session = boto3.session.Session(profile_name=self.profile, region_name=self.region)
-            # The endpoint of a profile is found by boto3 itself when none is given here.
-            client = session.client("s3", endpoint_url=self._endpoint(), config=config)
-        except (BotoCoreError, ValueError) as error:
-            raise ArgumentError(
-                f"No S3 client for {self.url} with endpoint_url={self._endpoint()!r}, profile={self.profile!r}, "
-                f"region={self.region!r} ({type(error).__name__}). Check these three."
-            ) from None
-        client.meta.events.register("response-received.s3", refuse_strangers)
-        client.meta.events.register("before-send.s3.PutObject", never_expect)
-        return client
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sessions": {}}
@@ -328,15 +331,3 @@ class S3Storage:
 
 class AbsentError(StorageError):
     """The server answered that an object is not there."""
-
-
-def check_endpoint(url: str) -> None:
-    """Refuse an endpoint that is no web address, or that carries credentials (without repeating them)."""
-    place = urlsplit(url)
-    if place.username is not None or place.password is not None:
-        raise ArgumentError(
-            "endpoint_url holds credentials. Keep only scheme, host and port, and give the credentials "
-            "through the AWS environment or profile=..."
-        )
-    if place.scheme not in ("http", "https") or not place.hostname:
-        raise ArgumentError(f"endpoint_url={url!r} must be like https://host or http://host:port.")

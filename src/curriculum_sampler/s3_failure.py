@@ -145,23 +145,6 @@ def _cause(error: Exception) -> str:
     return "short body" if isinstance(error, http.IncompleteRead) else "reset"
 
 
-def refuse_strangers(event_name: str, response_dict: Any, parsed_response: Any, **_: Any) -> None:
-    """Hook of botocore: raise at once, where it would ask a server again that is no S3 endpoint.
-
-    A redirect that names no region: botocore would ask the same endpoint for the region, be redirected
-    again, and so on until Python's recursion limit. (AWS names the region, and is followed.)
-    A page instead of XML with status 200: botocore takes it for an answer cut short, a passing fault.
-    """
-    if parsed_response is None:  # no answer came
-        return
-    status, told = response_dict["status_code"], parsed_response["ResponseMetadata"]
-    if 300 <= status < 400 and "x-amz-bucket-region" not in told["HTTPHeaders"]:
-        raise boto.ClientError(parsed_response, event_name)
-    is_unreadable = status == 200 and told["HTTPStatusCode"] != 200
-    if is_unreadable and "xml" not in told["HTTPHeaders"].get("content-type", ""):
-        raise ResponseParserError("The body is no XML.")
-
-
 def _answered(error: boto.ClientError) -> Failure:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

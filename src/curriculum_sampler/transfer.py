@@ -9,8 +9,9 @@ from .retry import Budget
 from .s3_failure import NO_S3, Failure, no_range, replaced, too_short
 from .s3_range import RangeAnswer
 
-# Between two pieces of a body the deadline is looked at, so a trickling server cannot hold a read.
-PIECE_BYTES = 256 * 1024
+# Most bytes to take at once. Between two pieces the deadline is looked at, so a trickling server cannot
+# hold a read. Taking less costs more: 0.46 CPU seconds per GB with 256 KiB, 0.37 with this.
+PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Transfer:
         etag: The version to read; if none was wanted, that of the first answer.
         object_bytes: Length of the whole object, once an answer has told.
         received: Bytes that have arrived.
+        is_wanted: Whether anybody waits for the rest; another thread may set it to False.
 
     >>> transfer = Transfer(memoryview(bytearray(10)), offset=100, received=4)
     >>> transfer.missing, transfer.first, transfer.last
@@ -33,6 +35,7 @@ class Transfer:
     etag: str | None = None
     object_bytes: int | None = None
     received: int = 0
+    is_wanted: bool = True
 
     @property
     def missing(self) -> int:
@@ -78,10 +81,19 @@ class Transfer:
         """Read a body until all has arrived, the body ends, or the deadline passes."""
         # ``read1`` returns what has arrived, so what came before a fault is kept and resumed from.
         read = getattr(stream, "read1", stream.read)
-        while self.missing and not budget.is_late:
+        while self.missing and self.is_wanted and not budget.is_late:
             piece = read(min(PIECE_BYTES, self.missing))
             if not piece:
                 return
             self.buffer[self.received : self.received + len(piece)] = piece
             self.received += len(piece)
             budget.progressed()
+
+    def twin(self) -> Transfer:
+        """Return a transfer of the same bytes into a buffer of its own."""
+        return Transfer(memoryview(bytearray(len(self.buffer))), self.offset, self.etag)
+
+    def take(self, twin: Transfer) -> None:
+        """Become what a twin is that has received all."""
+        self.buffer[:] = twin.buffer
+        self.etag, self.object_bytes, self.received = twin.etag, twin.object_bytes, twin.received

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 from .retry import Budget
 
@@ -32,12 +31,3 @@ class Upload(io.BytesIO):
         if self._budget.is_late:
             raise TimeoutError("the deadline of the write has passed")
         return super().read(size)
-
-
-def never_expect(request: Any, **_: Any) -> None:
-    """Hook of botocore: send a file at once, without asking first whether it may be sent.
-
-    A server that answers ``100 Continue`` and is gone would make botocore look for the end of that answer
-    for ever; one that knows no such question costs a second.
-    """
-    request.headers.pop("Expect", None)
