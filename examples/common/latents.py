@@ -60,13 +60,14 @@ def keyed_normal(shape: Sequence[int], generators: Sequence[torch.Generator], li
 
 
 def vae_digest(vae: AutoencoderKL) -> str:
-    """Identify an autoencoder by the shapes and a few values of its weights, in whatever precision they are.
+    """Identify an autoencoder by its weights, in whatever precision they are.
 
     Rounded to bfloat16 first, so that the same weights loaded in another precision are the same.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in vae.named_parameters():
-        flat = parameter.detach().flatten()
-        some = flat[:: max(1, len(flat) // 64)].to("cpu", torch.bfloat16).float()
-        digest.update(f"{name}{tuple(parameter.shape)}".encode() + some.numpy().tobytes())
+        rounded = parameter.detach().to("cpu", torch.bfloat16).contiguous()
+        digest.update(
+            f"{name}{tuple(parameter.shape)}".encode() + rounded.view(torch.int16).numpy().tobytes()
+        )
     return digest.hexdigest()

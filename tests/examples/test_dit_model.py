@@ -174,7 +174,7 @@ def test_checkpointing_computes_the_blocks_again() -> None:
     network = awake()
     network.enable_gradient_checkpointing()
     calls = []
-    network.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    network.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
     network(**inputs()).sum().backward()
     assert len(calls) == 2
 
