@@ -12,6 +12,7 @@ import pytest
 import torch
 from catvton.flags import PRESETS
 from catvton.model import TINY_UNET
+from common import training_run
 from common.tiny_vae import new_tiny_vae
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from PIL import Image
@@ -39,7 +40,7 @@ def cut_power_at(step: int, patch: pytest.MonkeyPatch) -> None:
         if values["step"] == step:
             raise KeyboardInterrupt("power cut")
 
-    patch.setattr(train, "refuse_not_a_number", check)
+    patch.setattr(training_run, "refuse_not_a_number", check)
 
 
 def stage_by_stage(runs: Runs, folder: Path, *more: Any) -> None:
