@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, Unpack
 from urllib.parse import urlsplit
 
-from .errors import ArgumentError, StorageError
+from .errors import AbsentError, ArgumentError, StorageError
 from .hedge import HEDGED_BYTES, fill_hedged
 from .in_time import in_time
 from .locations import StorageOptions
@@ -270,7 +270,7 @@ class S3Storage:
             if failure.remedy == "slow down":
                 session.slow_down.refused(budget, began)
             if failure.remedy is not None and budget.is_late:
-                failure = out_of_time(transfer.progress if transfer else "")
+                failure = out_of_time(transfer.progress if transfer else "", failure)
             if failure.remedy == "renew" and not is_renewed:
                 session.renew(client)
                 is_renewed = True
@@ -327,7 +327,3 @@ class S3Storage:
 
     def __repr__(self) -> str:
         return f"S3Storage({self.bucket!r}, {self.prefix!r}, endpoint_url={self.endpoint_url!r})"
-
-
-class AbsentError(StorageError):
-    """The server answered that an object is not there."""

@@ -38,9 +38,14 @@ _DENIED = (
     "the rights s3:GetObject and s3:ListBucket, writing s3:PutObject too."
 )
 _EXPIRED = (
-    "The credentials are no longer accepted, and those that the environment or profile gives now are not either: "
-    "renew them, then start the run again."
+    "The server does not or no longer accept the credentials, also when read again from the environment or "
+    "profile: renew them, then start the run again."
 )
+_SPECIAL_ADVICE = {
+    "NoSuchBucket": NO_BUCKET,
+    "SignatureDoesNotMatch": "Access is denied: the secret key is not the one that belongs to the access key.",
+    "RequestTimeTooSkewed": "Access is denied: this machine's clock is wrong. Set it.",
+}
 _CHECK = "Check the S3 url, the region, the storage options, and that the credentials have not expired."
 _OVERLOAD = "The server is overloaded or failing: try later or with fewer workers."
 
@@ -100,9 +105,14 @@ def too_short(last: int, num_bytes: int | None) -> Failure:
     return Failure(f"the object ends before byte {last}{told}", TOO_SHORT)
 
 
-def out_of_time(progress: str) -> Failure:
-    """An operation that would go on, but whose deadline has passed."""
-    return Failure(f"the deadline passed{progress}", "Raise deadline_seconds if the network is merely slow.")
+def out_of_time(progress: str, last: Failure | None = None) -> Failure:
+    """An operation that would go on, but whose deadline has passed; ``last`` is what went wrong in it before."""
+    before = f" ({last.what})" if last else ""
+    advice = f"{last.advice} " if last else ""
+    return Failure(
+        f"the deadline passed{progress}{before}",
+        f"{advice}Raise deadline_seconds if the network is merely slow.",
+    )
 
 
 def classify(error: Exception) -> Failure:
@@ -149,8 +159,8 @@ def _answered(error: boto.ClientError) -> Failure:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     what = f"the server answered {status} {code}" if code != str(status) else f"the server answered {status}"
-    if code == "NoSuchBucket":
-        return Failure(what, NO_BUCKET)
+    if code in _SPECIAL_ADVICE:
+        return Failure(what, _SPECIAL_ADVICE[code])
     if 300 <= status < 400:
         return _redirected(error.response)
     # The answer to a HEAD has no body to name the code in.
