@@ -97,7 +97,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--d_warmup_steps",
         type=int,
         default=0,
-        help="first steps in which only the discriminator listens to itself",
+        help="first steps of the run in which the generator does not listen to the discriminator",
     )
     for name, weight in {**DRESSER_WEIGHTS, **JUDGE_WEIGHTS}.items():
         own.add_argument(f"--{name}_weight", type=float, default=weight)
@@ -136,6 +136,15 @@ def dresser_weights(args: argparse.Namespace) -> dict[str, float]:
 def judge_weights(args: argparse.Namespace) -> dict[str, float]:
     """The weights that the flags give to the terms of the discriminator."""
     return {name: getattr(args, f"{name}_weight") for name in JUDGE_WEIGHTS}
+
+
+def remarks(args: argparse.Namespace) -> list[str]:
+    """What a log must say aloud about these flags."""
+    if args.perceptual != "random-vgg":
+        return []
+    return [
+        "WARNING: --perceptual random-vgg has weights that know nothing. It is for tests; a model trained on it is not to be used."
+    ]
 
 
 def _check(args: argparse.Namespace) -> None:

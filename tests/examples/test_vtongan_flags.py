@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from common.arguments import CURRICULA
-from vtongan.flags import DRESSER_WEIGHTS, PRESETS, dresser_weights, judge_weights, parse_arguments
+from vtongan.flags import DRESSER_WEIGHTS, PRESETS, dresser_weights, judge_weights, parse_arguments, remarks
 
 import curriculum_sampler as cs
 
@@ -66,6 +66,11 @@ def test_the_weight_of_every_term_can_be_set() -> None:
 def test_what_cannot_be_meant_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(cs.ArgumentError, match=message):
         parse_arguments(words)
+
+
+def test_random_weights_are_told_aloud() -> None:
+    assert "for tests" in remarks(parse_arguments([*TINY, "--perceptual", "random-vgg"]))[0]
+    assert remarks(parse_arguments(TINY)) == []
 
 
 def test_both_presets_have_the_three_stages() -> None:

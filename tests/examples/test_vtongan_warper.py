@@ -15,7 +15,7 @@ from vtongan.losses import flow_error, second_order
 from vtongan.model import SIZES, person_view
 from vtongan.warper import Warped, Warper, correlation, flow_of_places, identity_grid, resized_flow, warp
 
-from .vtongan_pictures import one_of, rendered_batch
+from .vtongan_pictures import bend_at_random, one_of, rendered_batch
 
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
@@ -76,8 +76,9 @@ def test_the_true_flow_carries_the_cloth_to_where_it_is_worn(level: str) -> None
 def test_flow_and_what_it_shows_are_float32_under_autocast(batch: dict[str, Any]) -> None:
     warper = new_warper()
     with torch.no_grad():  # a flow that half precision would round to whole pixels
-        for correction in warper.corrections:
-            correction.last.bias.copy_(torch.tensor([0.3337, -0.1113, 0.5]))
+        for name, weight in warper.named_parameters():
+            if name.endswith("last.bias"):
+                weight.copy_(torch.tensor([0.3337, -0.1113, 0.5]))
     with torch.autocast("cpu", torch.bfloat16):
         warped = warper(batch["cloth"], batch["cloth_mask"], person_view(batch))
     plain = warper(batch["cloth"], batch["cloth_mask"], person_view(batch))
@@ -115,8 +116,7 @@ def test_flows_come_coarse_to_fine_and_mean_the_same_at_every_size(batch: dict[s
 
 def test_bending_one_garment_does_not_depend_on_the_others(batch: dict[str, Any]) -> None:
     warper = new_warper()
-    for correction in warper.corrections:
-        torch.nn.init.normal_(correction.last.weight, std=0.1)
+    bend_at_random(warper)
     together = warper(batch["cloth"], batch["cloth_mask"], person_view(batch))
     alone = one_of(batch, 1)
     single = warper(alone["cloth"], alone["cloth_mask"], person_view(alone))

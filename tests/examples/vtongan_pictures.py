@@ -10,7 +10,7 @@ from common.bucketed_shards import encoded_sample
 from common.synthetic import render_sample
 from common.vton_data import TryOnArrays
 from torch.utils.data import default_collate
-from vtongan.warper import flow_of_places
+from vtongan.warper import Warper, flow_of_places
 
 torch.set_num_threads(1)
 
@@ -49,3 +49,10 @@ def rendered_batch(
 def one_of(batch: dict[str, Any], place: int) -> dict[str, Any]:
     """The batch of one sample alone."""
     return {name: value[place : place + 1] for name, value in batch.items()}
+
+
+def bend_at_random(warper: Warper) -> None:
+    """Give a new warper, whose flow is zero, some other flow."""
+    for name, weight in warper.named_parameters():
+        if name.endswith("last.weight"):
+            torch.nn.init.normal_(weight, std=0.1)
