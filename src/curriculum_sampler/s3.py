@@ -138,10 +138,10 @@ class S3Storage:
         return True
 
     def stat(self, key: str) -> ObjectStat:
-        return self._stat(key, self.retry.start())
+        return self._stat(key, self._start())
 
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
-        budget = self.retry.start()
+        budget = self._start()
         transfer = Transfer(buffer, offset, etag)
         if self.hedge_after_seconds is not None and 0 < len(buffer) <= HEDGED_BYTES:
             self._fill_hedged(key, transfer, budget, self.hedge_after_seconds)
@@ -158,7 +158,7 @@ class S3Storage:
         return found
 
     def write(self, key: str, data: bytes | bytearray) -> None:
-        budget = self.retry.start(extra_seconds=len(data) / SLOWEST_WRITE)
+        budget = self._start(extra_seconds=len(data) / SLOWEST_WRITE)
         names = self._names(key)
         self._ask(key, lambda client: client.put_object(**names, Body=Upload(data, budget)), budget, "ETag")
 
@@ -168,12 +168,17 @@ class S3Storage:
         keys: list[str] = []
         while True:
             page = self._ask(
-                prefix, lambda client: client.list_objects_v2(**query), self.retry.start(), proof="Name"
+                prefix, lambda client: client.list_objects_v2(**query), self._start(), proof="Name"
             )
             keys += [entry["Key"].removeprefix(root) for entry in page.get("Contents", [])]
             if not page.get("IsTruncated"):
                 return sorted(keys)
             query["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _start(self, **options: float) -> Budget:
+        """Begin an operation. Making the client, once a process, is not on its time."""
+        _ = self._session.client
+        return self.retry.start(**options)
 
     def _stat(self, key: str, budget: Budget) -> ObjectStat:
         names = self._names(key)
