@@ -8,7 +8,7 @@ from vtongan.spectral import SpectralConv2d
 
 
 def norm(layer: SpectralConv2d) -> float:
-    return float(torch.linalg.matrix_norm(layer.normalised_weight().flatten(1), ord=2))
+    return float(torch.linalg.matrix_norm(layer.normalised_weight().detach().flatten(1), ord=2))
 
 
 def layer(seed: int = 0) -> SpectralConv2d:
