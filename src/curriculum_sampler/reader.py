@@ -31,9 +31,10 @@ from .tally import Report, Tally
 from .verified import Found, VerifiedReads, in_few_reads
 
 # Of the bytes fetched as runs, this part may be fetched once more as single samples that could not wait; and at the
-# beginning, when nothing is at hand, so many bytes (but no larger part of all there are).
-ALONE_SHARE = 0.02
-ALONE_AT_FIRST = 16 << 20
+# beginning, when nothing is at hand, so many bytes (but no larger part of all there are than the second). A request
+# for a sample takes as much work as half a run, so it shall remain the exception.
+ALONE_SHARE = 0.005
+ALONE_AT_FIRST, ALONE_AT_FIRST_SHARE = 4 << 20, 0.02
 
 # Runs fetched at a time, and how many of these ahead of need while that is quick.
 FETCH_THREADS = 16
@@ -143,7 +144,7 @@ class _Reading:
         self._fetcher: Fetcher[CachedPiece] = Fetcher(FETCH_THREADS, FETCH_THREADS_AHEAD)
         self._pieces: dict[tuple[str, int, int], tuple[Piece, ...]] = {}
         # Bytes that may still be read alone.
-        self._allowance = min(float(ALONE_AT_FIRST), ALONE_SHARE * manifest.num_bytes)
+        self._allowance = min(float(ALONE_AT_FIRST), ALONE_AT_FIRST_SHARE * manifest.num_bytes)
         self._retries_told = self._retries()
         _keep_freed_memory()
 
