@@ -118,15 +118,16 @@ class VTONGAN:
         return int(2 ** max(coarsest, sizes["generator"]["halvings"]))
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse pictures whose halves would not be whole.
+        """Refuse pictures whose halves would not be whole, or end as one or two pixels that nothing can be said of.
 
         Raises:
-            ArgumentError: If a side is no multiple of ``size_factor``.
+            ArgumentError: If a side is no multiple of ``size_factor``, or less than three times as long.
         """
-        if height % self.size_factor or width % self.size_factor:
+        factor = self.size_factor
+        if any(side % factor or side < 3 * factor for side in (height, width)):
             raise ArgumentError(
-                f"--height {height} --width {width}: preset {self.preset!r} needs multiples of {self.size_factor}."
-                " Round them."
+                f"--height {height} --width {width}: preset {self.preset!r} needs multiples of {factor}, {3 * factor} or"
+                " more. Round them."
             )
 
     def weights(self) -> Iterator[tuple[str, nn.Parameter]]:
