@@ -114,7 +114,7 @@ def test_credentials_that_stay_expired_are_a_clear_error_after_one_more_request(
 ) -> None:
     place = opened(server)
     server.rule = only(NEW, status, code)
-    with pytest.raises(StorageError, match=rf"{status} {code}.*attempt 2,.*no longer accepted.*renew them"):
+    with pytest.raises(StorageError, match=rf"{status} {code}.*attempt 2,.*no longer accept.*renew them"):
         read(place)
     assert len(server.requests) == 2
 
