@@ -42,7 +42,7 @@ def posteriors(vae: AutoencoderKL, batch: Mapping[str, Any], names: Sequence[str
     missing = [name for name in names if name not in held]
     if missing:
         raise ArgumentError(
-            f"The data has no {missing[0]!r} pictures, only {', '.join(held)}. Leave out the flag that needs them, or use"
+            f"The data has no {missing[0]!r} pictures, only {', '.join(sorted(held))}. Leave out the flag that needs them, or use"
             " shards that have them."
         )
     if cached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -211,24 +212,24 @@ def test_hiding_the_category_hides_nothing_else(model: DiT, batch: dict[str, Any
         assert torch.equal(shown[name], hidden[name]), name
 
 
-def test_garment_and_category_are_hidden_independently(model: DiT, batch: dict[str, Any]) -> None:
+def test_garment_and_category_are_hidden_independently() -> None:
     """Over many samples each of the four cases comes as often as two independent coins say."""
-    cases = {(False, False): 0, (False, True): 0, (True, False): 0, (True, True): 0}
-    for step in range(100):
-        spy = Spy()
-        dit_loss(
-            model,
-            FlowMatching(),
-            batch,
-            generators(step),
-            network=spy,
-            garment_dropout=0.3,
-            category_dropout=0.5,
-        )
-        for garment, category in zip(spy.told[0]["garment"], spy.told[0]["category"], strict=True):
-            cases[not garment.any(), category.item() == NO_CATEGORY] += 1
-    shares = [count / 300 for count in cases.values()]
-    assert shares == pytest.approx([0.35, 0.35, 0.15, 0.15], abs=0.08)
+    plain, spy = build_dit("tiny"), Spy()
+    latents, keys = dressed(300, torch.Generator().manual_seed(0)), [str(number) for number in range(300)]
+    dit_loss(
+        plain,
+        FlowMatching(),
+        latents,
+        generators(keys=keys),
+        network=spy,
+        garment_dropout=0.3,
+        category_dropout=0.5,
+    )
+    garment, category = ~spy.told[0]["garment"].flatten(1).any(1), spy.told[0]["category"] == NO_CATEGORY
+    cases = Counter(zip(garment.tolist(), category.tolist(), strict=True))
+    expected = {(False, False): 0.35, (False, True): 0.35, (True, False): 0.15, (True, True): 0.15}
+    for case, share in expected.items():
+        assert cases[case] / 300 == pytest.approx(share, abs=0.08), case
 
 
 def test_what_is_hidden_depends_on_the_sample_s_generator_alone(model: DiT, batch: dict[str, Any]) -> None:
@@ -238,7 +239,7 @@ def test_what_is_hidden_depends_on_the_sample_s_generator_alone(model: DiT, batc
         name: [value[place] for place in order] if isinstance(value, list) else value[order]
         for name, value in batch.items()
     }
-    for step in range(8):
+    for step in range(3):
         spies = Spy(), Spy()
         flags = {"garment_dropout": 0.5, "category_dropout": 0.5}
         dit_loss(model, FlowMatching(), batch, generators(step), network=spies[0], **flags)
@@ -296,18 +297,19 @@ def test_snr_weighting_is_for_ddpm(model: DiT, batch: dict[str, Any]) -> None:
 
 def test_pose_is_needed_where_the_network_takes_it(model: DiT, batch: dict[str, Any]) -> None:
     without = {name: value for name, value in batch.items() if name != "pose"}
-    with pytest.raises(cs.ArgumentError, match="no 'pose' pictures, only image, masked, cloth"):
+    with pytest.raises(cs.ArgumentError, match="no 'pose' pictures, only cloth, image, masked"):
         dit_loss(model, FlowMatching(), without, generators())
 
 
-def dressed(count: int, pictures: torch.Generator) -> dict[str, Any]:
-    """Persons who are nothing but the colour of their garment."""
-    colour = torch.rand(count, 3, 1, 1, generator=pictures) * 2 - 1
-    cloth = colour.expand(-1, -1, 32, 24).contiguous()
+def dressed(count: int, colours: torch.Generator) -> dict[str, Any]:
+    """Latents of persons who are nothing but the colour of their garment."""
+    mean = torch.randn(count, 1, 4, 1, 1, generator=colours).expand(-1, -1, -1, 8, 6)
+    latents = torch.cat([mean, torch.zeros_like(mean)], dim=1)
     return {
-        "image": cloth,
-        "cloth": cloth,
-        "agnostic_mask": torch.ones(count, 1, 32, 24),
+        "image_latents": latents,
+        "masked_latents": torch.zeros_like(latents),
+        "cloth_latents": latents,
+        "agnostic_mask": torch.ones(count, 1, 8, 6),
         "category": torch.zeros(count, dtype=torch.long),
         "sample_id": [str(number) for number in range(count)],
     }
@@ -315,12 +317,9 @@ def dressed(count: int, pictures: torch.Generator) -> dict[str, Any]:
 
 @BOTH
 def test_the_loss_falls_in_a_few_steps_and_the_garment_comes_to_matter(name: str) -> None:
-    built, objective, pictures = (
-        build_dit("tiny", seed=1),
-        OBJECTIVES[name](),
-        torch.Generator().manual_seed(0),
-    )
-    test = dressed(16, pictures)
+    built, objective = build_dit("tiny", seed=1), OBJECTIVES[name]()
+    colours = torch.Generator().manual_seed(0)
+    test = dressed(16, colours)
 
     @torch.no_grad()
     def held_out(time: float, **flags: float) -> float:
@@ -329,15 +328,15 @@ def test_the_loss_falls_in_a_few_steps_and_the_garment_comes_to_matter(name: str
 
     before = held_out(500.0)
     optimizer = torch.optim.AdamW(built.network.parameters(), lr=5e-3, weight_decay=0.0)
-    for step in range(120):
-        batch = dressed(8, pictures)
+    for step in range(40):
+        batch = dressed(8, colours)
         noise = sample_generators(0, "training", step, batch["sample_id"])
         optimizer.zero_grad()
         dit_loss(built, objective, batch, noise, garment_dropout=0.1).mean().backward()
         optimizer.step()
     assert held_out(500.0) < 0.5 * before
     if name == "flow":  # in pure noise only the garment tells the colour; about the noise it tells nothing
-        assert held_out(1000.0) < 0.6 * held_out(1000.0, garment_dropout=1.0)
+        assert held_out(1000.0) < 0.75 * held_out(1000.0, garment_dropout=1.0)
 
 
 def test_flags_that_contradict_each_other_are_refused() -> None:
