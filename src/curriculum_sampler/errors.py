@@ -18,7 +18,7 @@ class StorageError(CurriculumError, OSError):
 
 
 class AbsentError(StorageError):
-    """An object that should be there is not; the store itself was reached."""
+    """An object that should be there is not, or ends too early; the store itself was reached."""
 
 
 class ShardError(CurriculumError):

@@ -88,11 +88,13 @@ class Foresight:
         draws = self._order.draws(start, stop)
         sizes = np.array([self._order.plan.run_sizes[name] for name in draws.names])
         runs = draws.indices // sizes[draws.bucket_ids]
-        together = runs * len(draws.names) + draws.bucket_ids
-        # Each run's first and last draw, by sorting. (np.unique would do, but its first call imports numpy.ma.)
+        # Passes are told apart: where they are short the next one needs the same runs again, but not yet.
+        together = (draws.passes * (int(runs.max()) + 1) + runs) * len(draws.names) + draws.bucket_ids
+        # Each one's first and last draw, by sorting. (np.unique would do, but its first call imports numpy.ma.)
         order = np.argsort(together, kind="stable")
         begins = np.flatnonzero(np.diff(together[order], prepend=-1))
         first, last = order[begins], order[np.append(begins[1:], len(order)) - 1]
         for at in np.argsort(first).tolist():
-            run, bucket_id = divmod(int(together[first[at]]), len(draws.names))
-            yield (draws.names[bucket_id], run), start + int(first[at]), start + int(last[at])
+            draw = first[at]
+            run = draws.names[draws.bucket_ids[draw]], int(runs[draw])
+            yield run, start + int(draw), start + int(last[at])

@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from .errors import StorageError
+from .errors import AbsentError, StorageError
 from .file_failure import file_failure
 from .storage import ObjectStat, check_key
 
@@ -84,7 +84,7 @@ class LocalStorage:
                 f"(was {etag}, is {now.etag if now else 'gone'}). Start the run again."
             )
         if received < len(buffer):
-            raise StorageError(
+            raise AbsentError(
                 f"{self.url}/{key} has {now.num_bytes} bytes, but {len(buffer)} were asked for at offset "
                 f"{offset}. The file is shorter than its index says: copy or write it again."
             )

@@ -55,7 +55,7 @@ class MemoryStorage:
             raise StorageError(f"{self.url}/{key} was replaced while it was being read. Start the run again.")
         part = data[offset : offset + len(buffer)]
         if len(part) != len(buffer):
-            raise StorageError(
+            raise AbsentError(
                 f"{self.url}/{key} has {len(data)} bytes, but {len(buffer)} were asked for at offset {offset}. "
                 "The object is shorter than its index says: write it again."
             )

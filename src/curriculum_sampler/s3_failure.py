@@ -60,7 +60,7 @@ class Failure:
         remedy: The next move for us. None: give up. "again": the same request may succeed later.
             "slow down": so it may, but all threads should hold back. "renew": other credentials are needed.
         cause: What repetitions because of it are counted as.
-        is_absent: Whether the server answered that the object is not there.
+        is_absent: Whether the server answered that the object is not there, or ends too early.
     """
 
     what: str
@@ -102,7 +102,7 @@ def no_range(first: int, last: int, length: int, told: str) -> Failure:
 def too_short(last: int, num_bytes: int | None) -> Failure:
     """An object that ends within the range asked for."""
     told = "" if num_bytes is None else f" (it has {num_bytes} bytes)"
-    return Failure(f"the object ends before byte {last}{told}", TOO_SHORT)
+    return Failure(f"the object ends before byte {last}{told}", TOO_SHORT, is_absent=True)
 
 
 def out_of_time(progress: str, last: Failure | None = None) -> Failure:
@@ -176,7 +176,7 @@ def _answered(error: boto.ClientError) -> Failure:
     if status == 412:
         return Failure(what, REPLACED)
     if status == 416:
-        return Failure(what, TOO_SHORT)
+        return Failure(what, TOO_SHORT, is_absent=True)
     if status in (429, 503) or code in _OVERLOAD_CODES:
         return Failure(what, _OVERLOAD, "slow down", str(status))
     if status in _PASSING_STATUSES or code in _PASSING_CODES:
