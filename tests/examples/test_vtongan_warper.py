@@ -90,12 +90,28 @@ def test_flow_and_what_it_shows_are_float32_under_autocast(batch: dict[str, Any]
 
 
 def test_warping_half_precision_features_moves_them_by_parts_of_a_pixel() -> None:
-    ramp = torch.linspace(-1, 1, 256).expand(1, 1, 4, 256).contiguous()
-    flow = torch.full((1, 2, 4, 256), 0.3 * 2 / 256) * torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    features = noise(1, 4, 8, 256).bfloat16()
+    flow = torch.full((1, 2, 8, 256), 0.3 * 2 / 256)  # bfloat16 has two places for a pixel of this width
     with torch.autocast("cpu", torch.bfloat16):
-        moved = warp(ramp, flow)
-    steps = (moved - ramp)[..., 1:-1] / (2 / 255)
-    assert torch.allclose(steps, torch.full_like(steps, 0.3), atol=0.01)
+        moved = warp(features, flow)
+    assert moved.dtype == torch.bfloat16
+    assert torch.allclose(moved.float(), warp(features.float(), flow), atol=0.01)
+
+
+def test_a_level_s_correction_is_in_pixels_of_that_level_and_adds_to_the_coarser_ones(
+    batch: dict[str, Any],
+) -> None:
+    warper = new_warper()
+    with torch.no_grad():
+        for name, weight in warper.named_parameters():
+            if name.endswith("last.bias"):
+                weight.copy_(torch.tensor([0.3337, -0.1113, 0.5]))
+    warped = warper(batch["cloth"], batch["cloth_mask"], person_view(batch))
+    across = [0.3337 * 2 * sum(1 / width for width in (3, 6, 12)[:levels]) for levels in (1, 2, 3)]
+    down = [-0.1113 * 2 * sum(1 / height for height in (4, 8, 16)[:levels]) for levels in (1, 2, 3)]
+    for flow, x, y in zip(warped.flows, across, down, strict=True):
+        assert torch.allclose(flow[:, 0], torch.tensor(x), atol=1e-6)
+        assert torch.allclose(flow[:, 1], torch.tensor(y), atol=1e-6)
 
 
 def test_at_first_a_garment_is_not_bent(batch: dict[str, Any]) -> None:
