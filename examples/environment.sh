@@ -61,12 +61,12 @@ require_prefixes() {
     "bash ${0##*/} --tiny                                 to see it work on rendered pictures, on a CPU"
 }
 
-# check_real_run CURRICULUM BASE: stop, naming all that is missing, unless data, pretrained base and a GPU are there.
+# check_real_run CURRICULUM [BASE]: stop, naming all that is missing, unless data, pretrained base and a GPU are there.
 check_real_run() {
-  local places
+  local places base=()
   read -r -a places <<<"$S3_PREFIXES"
-  "$PYTHON" "$EXAMPLES/common/readiness.py" --curriculum_config "$1" \
-    --pretrained_model_name_or_path "$2" --s3_prefixes "${places[@]}"
+  (($# < 2)) || base=(--pretrained_model_name_or_path "$2")
+  "$PYTHON" "$EXAMPLES/common/readiness.py" --curriculum_config "$1" "${base[@]}" --s3_prefixes "${places[@]}"
 }
 
 # summarise FOLDER...: where everything is, and what was learned.

@@ -287,7 +287,7 @@ class TrainingRun:
         if self._samples is None:
             return
         sheet = self.args.output_dir / "samples" / f"step_{step}.png"
-        with averaged_weights(self.state.ema, list(self.state.parameters.values())):
+        with averaged_weights(self.state.ema, self.state.averaged):
             values = self._look(self._samples, f"step {step:,}, stage {self.stage}", sheet)
         self.log.row("validation", step, self.stage, **values)
         self.log.picture(step, "samples", sheet)

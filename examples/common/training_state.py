@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from common.randomness import rng_state, set_rng_state
@@ -20,22 +20,28 @@ class TrainingState:
     """Trained weights, their averages, moments, loss scale, counts, and the global generators.
 
     Attributes:
-        parameters: The trained weights by name; frozen ones are in no checkpoint.
+        parameters: The trained weights by name, and buffers that belong to them; frozen ones are in no checkpoint.
         base: What the frozen weights come from, in words.
         frozen_digest: Identifies the frozen weights: another base would make the trained ones meaningless.
         optimizer: Its learning rate is set by the step, whatever is loaded.
-        ema: Averages of ``parameters``, in their order.
+        ema: Averages of ``averaged``, in its order.
         scaler: Loss scale of fp16; disabled otherwise.
         tally: Samples seen and running loss per bucket.
+        averaged: The weights that are averaged; default: all ``parameters``.
     """
 
-    parameters: Mapping[str, nn.Parameter]
+    parameters: Mapping[str, torch.Tensor]
     base: str
     frozen_digest: str
     optimizer: torch.optim.Optimizer
     ema: EMAModel | None
     scaler: torch.amp.GradScaler
     tally: Tally
+    averaged: Sequence[nn.Parameter] = ()
+
+    def __post_init__(self) -> None:
+        if not self.averaged:
+            self.averaged = [cast(nn.Parameter, parameter) for parameter in self.parameters.values()]
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain types; the tensors are the live ones, to be written at once."""

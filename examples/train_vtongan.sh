@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# VTON-GAN, Easy -> Medium -> Hard: one call of vtongan/train.py per stage.
+#
+#   S3_PREFIXES=s3://my-bucket/vton/v1 bash train_vtongan.sh    the real run
+#   bash train_vtongan.sh --tiny                                minutes on a CPU, nothing needed beforehand
+#
+# Give the same command again after an interruption: it goes on where it stopped. Further flags go to train.py.
+set -euo pipefail
+
+# Name, length in optimiser steps, learning rate. Lengths are of each stage alone: a longer stage is an edit of its
+# line. A further stage is one more line here and a [[stages]] table of that name, with its mixture, in CURRICULUM.
+STAGES=(
+  "easy    8000 2e-4"
+  "medium 12000 1e-4"
+  "hard   15000 5e-5"
+)
+S3_PREFIXES=${S3_PREFIXES:-}
+VGG_WEIGHTS=${VGG_WEIGHTS:-torchvision}
+GPUS=${GPUS:-1}
+
+# shellcheck source-path=SCRIPTDIR source=environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# shellcheck source-path=SCRIPTDIR source=stages.sh
+source "$EXAMPLES/stages.sh"
+# shellcheck source-path=SCRIPTDIR source=demo/tiny.sh
+source "$EXAMPLES/demo/tiny.sh"
+
+CURRICULUM=$EXAMPLES/common/curricula/vtongan.toml
+FOLDER=$OUTPUT_ROOT/checkpoints_vtongan_curriculum
+
+if [[ ${1:-} == --tiny ]]; then
+  shift
+  CURRICULUM=$EXAMPLES/common/curricula/vtongan_tiny.toml
+  S3_PREFIXES=$TINY_PREFIX
+  MODEL=(--model_preset tiny)
+  prepare_python demo
+  stages_of "$CURRICULUM"
+  all_stages_done --max_train_steps "$FOLDER" || start_tiny
+else
+  MODEL=(--model_preset full --vgg_weights "$VGG_WEIGHTS")
+  require_prefixes
+  prepare_python train,wandb
+  all_stages_done --max_train_steps "$FOLDER" || check_real_run "$CURRICULUM"
+fi
+
+read -r -a places <<<"$S3_PREFIXES"
+train_in_stages vtongan --max_train_steps "$FOLDER" -- \
+  "${MODEL[@]}" --curriculum_config "$CURRICULUM" --s3_prefixes "${places[@]}" "$@"
+[[ ${SUMMARY:-yes} == no ]] || summarise "$FOLDER"
