@@ -203,7 +203,7 @@ class DiT:
     """The network and the frozen autoencoder of one run.
 
     Attributes:
-        base: What the weights started from, as the user named it; kept in checkpoints.
+        base: What the frozen weights come from, as the user named it; kept in checkpoints.
     """
 
     network: TryOnDiT
@@ -283,4 +283,4 @@ def build_dit(
             qk_norm=qk_norm,
         )
     autoencoder.requires_grad_(False).eval()
-    return DiT(network, autoencoder, size)
+    return DiT(network, autoencoder, vae or base or "tiny")

@@ -209,6 +209,7 @@ def test_the_vae_given_is_the_one_loaded_and_is_frozen(tmp_path: Path) -> None:
     vae = new_tiny_vae()
     vae.save_pretrained(tmp_path / "vae")
     for model in (build_dit("tiny", vae=str(tmp_path / "vae")), build_dit("tiny", base=str(tmp_path))):
+        assert model.base.startswith(str(tmp_path))
         assert not any(parameter.requires_grad for parameter in model.vae.parameters())
         for ours, theirs in zip(model.vae.state_dict().values(), vae.state_dict().values(), strict=True):
             assert torch.equal(ours, theirs)
