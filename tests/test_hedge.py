@@ -197,3 +197,5 @@ def test_a_time_that_is_none_is_refused() -> None:
     for seconds in (0, -1, float("nan")):
         with pytest.raises(ArgumentError, match=r"hedge_after_seconds=.* must be above 0"):
             open_storage("s3://data", hedge_after_seconds=seconds)
+        with pytest.raises(ArgumentError, match=r"stall_timeout_seconds=.* must be above 0"):
+            S3Storage("data", stall_timeout_seconds=seconds)

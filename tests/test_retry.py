@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curriculum_sampler.errors import ArgumentError
 from curriculum_sampler.retry import Retry
 
 from .data_fixtures import Clock
@@ -59,3 +62,25 @@ def test_pauses_differ_between_workers_and_leave_global_randomness_alone() -> No
         pauses.add(clock.now - before)
     assert len(pauses) > 10
     assert random.getstate() == state
+
+
+def test_a_pause_after_very_many_refusals_is_the_longest_and_not_infinite() -> None:
+    assert Retry(jitter=lambda: 1.0).pause_seconds(10**6) == 8.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"max_attempts": 0}, "max_attempts=0 must be at least 1"),
+        ({"deadline_seconds": 0}, "deadline_seconds=0 must be above 0"),
+        ({"deadline_seconds": float("nan")}, "deadline_seconds=nan must be above 0"),
+        (
+            {"first_pause_seconds": 9.0},
+            "first_pause_seconds=9.0 must lie between 0 and longest_pause_seconds=8.0",
+        ),
+        ({"first_pause_seconds": -1.0}, "first_pause_seconds=-1.0 must lie between 0"),
+    ],
+)
+def test_a_budget_that_allows_nothing_is_refused(budget: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Retry(**budget)

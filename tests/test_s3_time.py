@@ -70,6 +70,15 @@ def test_a_write_is_sent_in_pieces_without_asking_whether_it_may_be(server: Obje
     assert "expect" not in request.headers
 
 
+@pytest.mark.parametrize("token", ["", "<NextContinuationToken>again</NextContinuationToken>"])
+def test_a_list_that_never_ends_is_found_out(server: ObjectServer, token: str) -> None:
+    page = f"<ListBucketResult><Name>data</Name><IsTruncated>true</IsTruncated>{token}</ListBucketResult>"
+    server.rule = lambda request, answer: Answer(200, {"Content-Type": "application/xml"}, page.encode())
+    with pytest.raises(StorageError, match=r"said to go on, but not where.*another version"):
+        S3Storage("data", endpoint_url=server.url).list()
+    assert len(server.requests) <= 2
+
+
 def test_a_body_that_trickles_counts_as_progress_but_not_beyond_the_deadline(server: ObjectServer) -> None:
     clock = Clock(tick=0.5)
     place = S3Storage("data", endpoint_url=server.url, retry=patient(clock, deadline_seconds=30))

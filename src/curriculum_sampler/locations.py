@@ -27,7 +27,8 @@ class StorageOptions(TypedDict, total=False):
         region: AWS region.
         anonymous: Do not sign requests; for public data.
         requester_pays: Accept that your account is charged for the transfer.
-        deadline_seconds: Longest time one read may take, all attempts together.
+        deadline_seconds: Longest time that one read or other request may take, all attempts together (default
+            120; a write may take a second more for every 256 KiB).
         hedge_after_seconds: A read of at most 4 MiB that has received nothing after this time is asked for
             a second time, and whichever ends first is taken (default: reads are asked for once). It cuts the
             slow tail of a busy store: a time that one read in twenty exceeds costs five requests in a hundred more.

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .errors import ArgumentError
+
 # Own source of randomness: the caller's seeded generators are never touched.
 _SYSTEM = random.SystemRandom()
 
@@ -36,6 +38,22 @@ class Retry:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _jitter
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ArgumentError(
+                f"max_attempts={self.max_attempts!r} must be at least 1: the first attempt counts."
+            )
+        if not self.deadline_seconds > 0:
+            raise ArgumentError(
+                f"deadline_seconds={self.deadline_seconds!r} must be above 0, else nothing could be asked for. "
+                "Leave it out for the default."
+            )
+        if not 0 <= self.first_pause_seconds <= self.longest_pause_seconds:
+            raise ArgumentError(
+                f"first_pause_seconds={self.first_pause_seconds!r} must lie between 0 and "
+                f"longest_pause_seconds={self.longest_pause_seconds!r}."
+            )
 
     def start(self, extra_seconds: float = 0.0) -> Budget:
         """Begin an operation: its clock runs from now, to the deadline and ``extra_seconds`` beyond."""

@@ -21,6 +21,7 @@ from .s3_client import check_endpoint, endpoint_in_use, make_client
 from .s3_failure import (
     HELD_BACK,
     NO_BUCKET,
+    NO_END,
     NO_S3,
     REQUEST_ERRORS,
     Failure,
@@ -81,11 +82,13 @@ class S3Storage:
             raise ArgumentError("The S3 url names no bucket. Write s3://bucket/prefix.")
         if endpoint_url is not None:
             check_endpoint(endpoint_url)
-        if hedge_after_seconds is not None and not hedge_after_seconds > 0:
-            raise ArgumentError(
-                f"hedge_after_seconds={hedge_after_seconds!r} must be above 0: the time after which a read that "
-                "has received nothing is asked for again. Leave it out to ask once."
-            )
+        for name, seconds in (
+            ("connect_timeout_seconds", connect_timeout_seconds),
+            ("stall_timeout_seconds", stall_timeout_seconds),
+            ("hedge_after_seconds", hedge_after_seconds),
+        ):
+            if seconds is not None and not seconds > 0:
+                raise ArgumentError(f"{name}={seconds!r} must be above 0. Leave it out for the default.")
         self.bucket = bucket
         self.prefix = prefix.strip("/")
         self.endpoint_url = endpoint_url
@@ -125,7 +128,7 @@ class S3Storage:
     def retries(self) -> Mapping[str, int]:
         """How often a request was made again in this process.
 
-        Causes are "503" and other statuses, "reset", "timeout", "short body", "no connection"
+        Causes are "503" and other statuses, "reset", "timeout", "short body", "no connection",
         "credentials" (renewed) and "hedge" (asked for twice).
         """
         return self._session.retries
@@ -167,18 +170,15 @@ class S3Storage:
         query = {"Bucket": self.bucket, "Prefix": root + prefix, **self._payer()}
         keys: list[str] = []
         while True:
-            page = self._ask(
-                prefix, lambda client: client.list_objects_v2(**query), self._start(), proof="Name"
-            )
+            budget = self.retry.start()
+            page = self._ask(prefix, lambda client: client.list_objects_v2(**query), budget, proof="Name")
             keys += [entry["Key"].removeprefix(root) for entry in page.get("Contents", [])]
             if not page.get("IsTruncated"):
                 return sorted(keys)
-            query["ContinuationToken"] = page["NextContinuationToken"]
-
-    def _start(self, **options: float) -> Budget:
-        """Begin an operation. Making the client, once a process, is not on its time."""
-        _ = self._session.client
-        return self.retry.start(**options)
+            following = page.get("NextContinuationToken")
+            if following in (None, query.get("ContinuationToken")):
+                raise self._error(prefix, NO_END, budget)
+            query["ContinuationToken"] = following
 
     def _stat(self, key: str, budget: Budget) -> ObjectStat:
         names = self._names(key)
@@ -311,10 +311,9 @@ class S3Storage:
         process = os.getpid()
         session = self._sessions.get(process)
         if session is None:
-            # One step, so that all threads of the process find the same one.
+            # One step, so that all threads of the process find the same one. What a forked child inherits
+            # stays as it is: to close it may need a lock that a thread of the parent held.
             session = self._sessions.setdefault(process, Session(self._connect))
-            for other in [known for known in self._sessions if known != process]:
-                self._sessions.pop(other, None)  # closes this process's copies of its parent's sockets
         return session
 
     def _connect(self) -> Any:

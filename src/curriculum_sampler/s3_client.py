@@ -40,7 +40,8 @@ def make_client(
         connect_timeout=connect_timeout_seconds,
         read_timeout=stall_timeout_seconds,
         retries={"total_max_attempts": 1, "mode": "standard"},
-        max_pool_connections=32,
+        # Several readers of 16 threads each keep their connections.
+        max_pool_connections=64,
         # Other servers than AWS know no trailing checksums; samples carry their own.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

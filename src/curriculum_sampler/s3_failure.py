@@ -74,6 +74,10 @@ NO_S3 = Failure(
     "the server answered, but not as S3 does: this is no S3 endpoint",
     "Check host and port of endpoint_url (or AWS_ENDPOINT_URL).",
 )
+NO_END = Failure(
+    "the list of objects is said to go on, but not where",
+    "The server has a fault in ListObjectsV2: use another version of it.",
+)
 HELD_BACK = Failure(
     "the server asks to slow down, and this request was held back until its deadline",
     _OVERLOAD,
