@@ -31,13 +31,15 @@ EVERY_KIND: Mapping[str, float] = MappingProxyType(
 _WITHOUT_BODY = ("status", "hangup", "silent")
 _STATUSES = ((503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests"), (503, "ServiceUnavailable"))
 _MOST_IN_A_ROW = 3
+# No sample is longer.
+_SAMPLE_BYTES = 8 << 10
 
 
 class FaultMix:
     """Decides for a ``FaultProxy`` (as its ``decide``) what each request meets; every fault can be survived.
 
-    The same request meets at most three faults in a row, and no byte that was flipped once lies in a range that is
-    flipped again: the second reading of a sample is whole. Indexes and manifests, which are not read twice, are
+    The same request meets at most three faults in a row, and nothing is flipped near a byte that was flipped before:
+    the second reading of a sample is whole, also where it breaks and goes on from its middle. Indexes and manifests, which are not read twice, are
     not flipped.
 
     >>> mix = FaultMix(3, {"cut": 0.5})
@@ -82,7 +84,9 @@ class FaultMix:
         length = int(last) - int(first) + 1
         if kind != "flip":
             return Fault(kind, after=place % length)
-        if not key.endswith(".tar") or any(int(first) <= at <= int(last) for at in self._flipped[key]):
+        if not key.endswith(".tar") or any(
+            int(first) - _SAMPLE_BYTES < at < int(last) + _SAMPLE_BYTES for at in self._flipped[key]
+        ):
             return None
         self._flipped[key].append(int(first) + place % length)
         return Fault("flip", after=place % length)

@@ -80,5 +80,7 @@ def test_every_fault_of_a_mix_passes() -> None:
     assert fault.kind == "flip"
     place = 100 + fault.after
     assert flips(1, "GET", "a.tar", f"bytes={place}-{place}") is None
+    assert flips(1, "GET", "a.tar", f"bytes={place + 1}-{place + 99}") is None  # the rest of a sample
+    assert flips(1, "GET", "a.tar", f"bytes={place + 20_000}-{place + 20_099}") is not None
     assert flips(2, "GET", "b.tar", f"bytes={place}-{place}") is not None
     assert flips(3, "GET", "manifest.json", "bytes=0-99") is None
