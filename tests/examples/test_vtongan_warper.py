@@ -112,6 +112,9 @@ def test_a_level_s_correction_is_in_pixels_of_that_level_and_adds_to_the_coarser
     for flow, x, y in zip(warped.flows, across, down, strict=True):
         assert torch.allclose(flow[:, 0], torch.tensor(x), atol=1e-6)
         assert torch.allclose(flow[:, 1], torch.tensor(y), atol=1e-6)
+    everywhere = warper(batch["cloth"], torch.ones_like(batch["cloth_mask"]), person_view(batch)).mask
+    looks_beyond = identity_grid(32, 24)[0, 0] + across[-1] > 1 + 1 / 24
+    assert not everywhere[:, 0, looks_beyond].any(), "beyond the edge of its picture there is no garment"
 
 
 def test_at_first_a_garment_is_not_bent(batch: dict[str, Any]) -> None:
