@@ -170,7 +170,7 @@ class S3Storage:
         query = {"Bucket": self.bucket, "Prefix": root + prefix, **self._payer()}
         keys: list[str] = []
         while True:
-            budget = self.retry.start()
+            budget = self._start()
             page = self._ask(prefix, lambda client: client.list_objects_v2(**query), budget, proof="Name")
             keys += [entry["Key"].removeprefix(root) for entry in page.get("Contents", [])]
             if not page.get("IsTruncated"):
@@ -179,6 +179,11 @@ class S3Storage:
             if following in (None, query.get("ContinuationToken")):
                 raise self._error(prefix, NO_END, budget)
             query["ContinuationToken"] = following
+
+    def _start(self, **options: float) -> Budget:
+        """Begin an operation. Making the client, once a process, is not on its time."""
+        _ = self._session.client
+        return self.retry.start(**options)
 
     def _stat(self, key: str, budget: Budget) -> ObjectStat:
         names = self._names(key)
