@@ -18,6 +18,7 @@ def schedule_of_run(
     learning_rate: float | None,
     past: cs.Plan | None,
     steps_done: int,
+    total_epochs: int | None = None,
 ) -> cs.StageSchedule | None:
     """Return the schedule to plan, or None where the stage asked for is finished already.
 
@@ -32,6 +33,7 @@ def schedule_of_run(
         learning_rate: The stage's rate; None takes the declared one.
         past: The plan that the checkpoint was made under.
         steps_done: Optimiser steps that the checkpoint has behind it.
+        total_epochs: Cumulative end of the stage in epochs, instead of ``total_steps``.
 
     Raises:
         ArgumentError: An unknown stage; a rate without a stage; a stage that later ones have followed already.
@@ -59,6 +61,8 @@ def schedule_of_run(
     names = [planned.stage.name for planned in begun]
     if total_steps is not None and total_steps <= steps_done:
         return None
+    if total_epochs is not None and total_epochs <= _epochs_of(past, steps_done):
+        return None
     if difficulty in names[:-1]:
         raise cs.ArgumentError(
             f"--difficulty {difficulty} --max_train_steps {total_steps}: the checkpoint is at step {steps_done},"
@@ -78,6 +82,9 @@ def schedule_of_run(
             )
         told.pop(stage.unit)
         told["steps"] = total_steps - start
+    if total_epochs is not None:
+        told.pop(stage.unit)
+        told["epochs"] = total_epochs - sum(_whole_epochs(planned) for planned in before)
     if learning_rate is not None:
         told["lr"] = learning_rate
     if not before:
@@ -106,6 +113,21 @@ def describe_plan(loader: cs.CurriculumLoader) -> str:
             f"first batch: {shapes}",
         ]
     )
+
+
+def _epochs_of(past: cs.Plan | None, steps_done: int) -> float:
+    """Epochs of the stages that are finished."""
+    finished = [planned for planned in past.stages if planned.end_step <= steps_done] if past else []
+    return sum(_whole_epochs(planned) for planned in finished)
+
+
+def _whole_epochs(planned: PlannedStage) -> float:
+    if planned.stage.epochs is None:
+        raise cs.ArgumentError(
+            f"--num_epochs counts epochs of the whole run, but stage {planned.stage.name!r} before it was trained for"
+            f" {planned.stage.length} {planned.stage.unit}. Say --max_train_steps instead."
+        )
+    return planned.stage.epochs
 
 
 def _declared_stage(declared: cs.StageSchedule, name: str) -> cs.Stage:

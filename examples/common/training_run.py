@@ -43,8 +43,19 @@ HELD_OUT_SAMPLES = 8  # per bucket
 Look = Callable[[Mapping[str, Any], str, Path], dict[str, Any]]
 
 
-def open_run(trainer: str, args: argparse.Namespace, ranks: Ranks) -> TrainingRun | None:
+def open_run(
+    trainer: str,
+    args: argparse.Namespace,
+    ranks: Ranks,
+    prepared: Callable[[cs.CurriculumDataset], cs.CurriculumDataset] = lambda dataset: dataset,
+) -> TrainingRun | None:
     """Return the run that the flags ask for, at the point where it goes on; None where nothing is left to do.
+
+    Args:
+        trainer: Name of the trainer, which its checkpoints carry.
+        args: The flags.
+        ranks: This process's place.
+        prepared: Returns the data set to train on, given that of the pictures.
 
     Raises:
         ArgumentError: The output folder holds another training, or the flags do not fit the one to be resumed.
@@ -58,17 +69,22 @@ def open_run(trainer: str, args: argparse.Namespace, ranks: Ranks) -> TrainingRu
             " Pass --resume_from_checkpoint latest to go on, or another --output_dir."
         )
     # ---------------------------------------------------------------------------------------------- curriculum
+    declared = cs.StageSchedule.load(args.curriculum_config)
+    if getattr(args, "samples_per_epoch", None):
+        declared = cs.StageSchedule(declared.stages, epoch_size=args.samples_per_epoch)
     schedule = schedule_of_run(
-        cs.StageSchedule.load(args.curriculum_config),
+        declared,
         difficulty=args.difficulty,
         total_steps=args.max_train_steps,
+        total_epochs=getattr(args, "num_epochs", None),
         learning_rate=args.learning_rate,
         past=plan_of_checkpoint(saved["loader_state"]) if saved else None,
         steps_done=steps_before,
     )
     if schedule is None:
         return _already_done(args, steps_before)
-    dataset = get_vton_dataset(**places(args), curriculum=schedule, flip_probability=args.flip_probability)
+    pictures = get_vton_dataset(**places(args), curriculum=schedule, flip_probability=args.flip_probability)
+    dataset = prepared(pictures)
     loader = cs.CurriculumLoader(
         dataset,
         batch_size=args.train_batch_size * args.gradient_accumulation_steps,
