@@ -1,7 +1,7 @@
 """A mix of faults that pass, named by a seed: what each request meets, whatever the timing of threads.
 
 What a request meets depends on the seed, on what is asked for and on how often it was asked before, not on its number
-among all requests, which no two runs of several threads agree about. So a seed that found something finds it again.
+among all requests, which no two runs of several threads agree about. So a seed that found something finds it again. (Of flips near one another the first asked for happens.)
 """
 
 from __future__ import annotations
