@@ -55,9 +55,7 @@ class WatchedStorage(MemoryStorage):
         self.touched.append(key)
         return super().stat(key)
 
-    def read_into(
-        self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None
-    ) -> ObjectStat:
+    def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
         self.touched.append(key)
         self.reads.append((key, offset, len(buffer)))
         return super().read_into(key, buffer, offset, etag)
