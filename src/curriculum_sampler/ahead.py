@@ -18,8 +18,10 @@ from .sampler import MixtureSampler
 # Runs that one batch brings: several workers share the work, and the first batches come before the first runs.
 _RUNS_PER_BATCH = 8
 
-# New runs after which the cache is trimmed: looking through a folder takes time, and these few may exceed the budget.
+# New runs after which the cache is trimmed, since looking through a folder takes time: so many, or this share of the
+# budget if that is less. By so much it may be exceeded.
 _RUNS_PER_TRIM = 8
+_SHARE_PER_TRIM = 1 / 16
 
 
 @dataclass(slots=True)
@@ -60,20 +62,22 @@ class ForeseeingBatches:
         sampler, manifest = self._sampler, self._reader.manifest
         foresight, order = None, None
         coming: deque[Run] = deque()
+        untold: list[Run] = []
         for batch in sampler:
             done = self._progress.delivered // sampler.grad_accumulation * sampler.plan.batch_size
             if foresight is None or order is not sampler.order:
                 order, plan = sampler.order, sampler.plan
                 budget = check_cache_bytes(plan, manifest, self._cache_bytes)
-                foresight = Foresight(order, done, run_bytes(plan, manifest), budget)
+                each = run_bytes(plan, manifest)
+                foresight = Foresight(order, done, each, budget)
+                most_untold = _SHARE_PER_TRIM * budget
                 coming.clear()
-                untold = _RUNS_PER_TRIM
             new = foresight.advance(done, -(-sampler.position // sampler.grad_accumulation) * plan.batch_size)
             coming.extend(new)
-            untold += len(new)
-            if untold >= _RUNS_PER_TRIM:
+            untold += new
+            if len(untold) >= _RUNS_PER_TRIM or sum(each[name] for name, _ in untold) > most_untold:
                 self._reader.trim_cache(foresight.needed, plan.run_sizes)
-                untold = 0
+                untold.clear()
             runs = tuple(coming.popleft() for _ in range(min(_RUNS_PER_BATCH, len(coming))))
             yield ForeseenDraws(batch, plan.run_sizes, runs)
 

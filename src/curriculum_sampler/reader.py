@@ -359,6 +359,8 @@ def told_by(bad: BadSampleError) -> CurriculumError:
 
 def _fail(found: list[Any], samples: _Samples, error: AbsentError | ShardError) -> None:
     """Put an error about a shard, or what is missing of it, in the place of each of its samples."""
+    # Its traceback would lead back to ``found``, and keep everything here until the garbage collector comes.
+    error = error.with_traceback(None)
     for place, _ in samples:
         bad = error
         if not isinstance(error, BadSampleError):
