@@ -439,7 +439,7 @@ def test_a_folder_deleted_in_mid_run_changes_nothing(far: Manifest, expected: To
 
 def _on_a_full_disk(folder: Path, expected: Told) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # less than the smallest piece
     manifest = written(FarStorage())
     run = loader(manifest, cache_dir=folder, num_workers=2)
     with warnings.catch_warnings(record=True) as warned:
