@@ -234,7 +234,7 @@ def test_threads_begin_with_the_first_request_and_end_with_the_last_reference() 
         gc.enable()
 
 
-def test_a_result_is_not_kept_alive_by_the_threads() -> None:
+def test_a_thread_keeps_a_result_alive_until_its_next_fetch_at_most() -> None:
     class Result:
         pass
 
@@ -243,7 +243,7 @@ def test_a_result_is_not_kept_alive_by_the_threads() -> None:
     result = fetcher.ask("a", Result).result(GUARD_SECONDS)
     weakref.finalize(result, ended.set)
     del result
-    fetcher.ask("b", Result).result(GUARD_SECONDS)  # the thread is done with the first
+    fetcher.ask("b", Result).result(GUARD_SECONDS)
     assert ended.wait(GUARD_SECONDS)
     fetcher.close()
 
