@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import time
 import uuid
 import warnings
@@ -65,6 +66,7 @@ class FolderCache:
         self._open: dict[str, FilePiece] = {}
         self._buffers = BufferPool()
         self._failed_at: float | None = None
+        self._telling = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -154,7 +156,8 @@ class FolderCache:
                 self._write(key, data)
             self._failed_at = None
         except OSError as error:
-            is_new, self._failed_at = self._failed_at is None, self._clock()
+            with self._telling:
+                is_new, self._failed_at = self._failed_at is None, self._clock()
             if is_new:
                 warnings.warn(
                     f"The cache takes no more: {file_failure(self.folder, error, writing=True)} Until it does, samples "

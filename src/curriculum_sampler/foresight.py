@@ -12,9 +12,6 @@ from .order import Order
 # enough that the first batch need not wait for the whole horizon.
 _STEP_DRAWS = 4096
 
-# How often `forget` looks for runs that are done with, in draws.
-_FORGET_DRAWS = 512
-
 
 class Foresight:
     """A horizon that moves along an order of draws.
@@ -41,7 +38,6 @@ class Foresight:
         self._budget = num_bytes
         self._horizon = self._forgotten = position
         self._held = 0.0
-        self._is_full = False
         self._last_need: dict[tuple[str, int], int] = {}
 
     @property
@@ -56,17 +52,18 @@ class Foresight:
             position: The draws before it are done with.
             handed_out: The draws before it are wanted at once: the horizon is at least there, whatever the budget.
         """
-        if self._is_full or position - self._forgotten >= _FORGET_DRAWS or self._horizon < position:
+        if self._horizon < position or self._held > self._budget:
             self._forget(position)
         stop = min(self._order.plan.total_draws, max(self._horizon + _STEP_DRAWS, handed_out))
-        self._is_full = False
         coming = []
         for run, first, last in self._needs(self._horizon, stop):
             if run in self._last_need:
                 self._last_need[run] = max(last, self._last_need[run])
                 continue
+            if self._held + self._run_bytes[run[0]] > self._budget and self._forgotten < position:
+                self._forget(position)
             if first >= handed_out and self._held + self._run_bytes[run[0]] > self._budget:
-                stop, self._is_full = first, True
+                stop = first
                 break
             self._held += self._run_bytes[run[0]]
             self._last_need[run] = last
