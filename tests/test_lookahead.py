@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import multiprocessing
 import os
 import resource
 import shutil
 import signal
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -184,6 +186,43 @@ def test_no_size_of_batches_runs_blocks_and_cache_changes_the_samples_or_hangs(
     )
     draws = [[tuple(draw) for draw in run.sampler.draws(step=step)] for step in range(36)]
     assert [[(bucket, index) for bucket, index, _ in batch] for batch in received(run)] == draws
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["memory", "folder"])
+def test_runs_come_before_they_are_asked_for(is_folder: bool, tmp_path: Path) -> None:
+    class Watched(FarStorage):
+        """Tells when ten runs have been read."""
+
+        def read_into(
+            self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None
+        ) -> ObjectStat:
+            found = super().read_into(key, buffer, offset, etag)
+            if sum(name.endswith(".tar") for name, *_ in list(self.reads)) >= 10:
+                ten_are_there.set()
+            return found
+
+    manifest, ten_are_there = written(Watched()), threading.Event()
+    run = loader(manifest, cache_dir=tmp_path if is_folder else None)
+    next(iter(run))  # eight samples of at most two runs
+    assert ten_are_there.wait(20)
+
+
+def test_memory_of_runs_that_are_done_with_serves_the_next(
+    far: Manifest, expected: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = list[int]()
+
+    def counted(*args: Any, **options: Any) -> mmap.mmap:
+        made.append(args[1])
+        return system(*args, **options)
+
+    system = mmap.mmap
+    monkeypatch.setattr(mmap, "mmap", counted)
+    run = loader(far)
+    for _ in range(4):
+        run.load_state_dict(loader(far).state_dict())
+        assert received(run) == expected
+    assert 10 < len(made) < 100  # 143 if none were used again
 
 
 @pytest.mark.parametrize("blocks", [1.05, 2, None])
