@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 
 from .checks import finite
 from .errors import ArgumentError, ShardError
@@ -56,7 +57,7 @@ class BadSamples:
 
     def limit(self, bucket: str) -> int:
         """Return how many samples of a bucket may be bad."""
-        return math.ceil(self.max_fraction * self._sizes[bucket])
+        return math.ceil(Fraction(str(self.max_fraction)) * self._sizes[bucket])
 
     def add(self, bad: BadSample) -> None:
         """Take note of a bad sample.

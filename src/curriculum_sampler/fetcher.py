@@ -134,6 +134,7 @@ class _Work(Generic[Result]):
             else:
                 self._end(task, began)
                 task.future.set_result(result)
+                del result  # or this thread would keep it alive while it waits
             del task
 
     def close(self) -> None:
