@@ -82,7 +82,6 @@ class MemoryCache:
         self._budget = num_bytes
         self._num_bytes = 0
         self._pieces: dict[str, MemoryPiece] = {}
-        self._needed: Collection[str] = ()
         self._buffers = BufferPool()
         self._lock = threading.Lock()
 
@@ -96,18 +95,12 @@ class MemoryCache:
             with self._lock:
                 self._pieces[key] = known
                 self._num_bytes += len(known)
-            self._drop(spared=key)
         return known
 
     def trim(self, needed: Collection[str]) -> None:
-        self._needed = needed
-        self._drop()
-
-    def _drop(self, spared: str = "") -> None:
+        # Only here: a piece that has just come may be one that is needed, but was not yet told of.
         with self._lock:
-            if self._num_bytes <= self._budget:
-                return
-            for key in [key for key in self._pieces if key not in self._needed and key != spared]:
+            for key in [key for key in self._pieces if key not in needed]:
                 if self._num_bytes <= self._budget:
                     break
                 piece = self._pieces.pop(key)
