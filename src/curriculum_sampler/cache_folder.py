@@ -210,9 +210,10 @@ class FolderCache:
             if held:
                 fcntl.lockf(self._lock_file, fcntl.LOCK_UN, 1, place)
 
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self._lock_file)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        descriptor = getattr(self, "_lock_file", None)
+        if descriptor is not None:
+            close(descriptor)
 
 
 class FilePiece:

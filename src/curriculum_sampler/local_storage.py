@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
@@ -163,10 +163,11 @@ class OpenFile:
             received += count
         return received
 
-    def __del__(self) -> None:
-        # Opening may have failed, and at the interpreter's end the module may be gone.
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self._descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # Opening may have failed; and at the interpreter's end this module's names are gone.
+        descriptor = getattr(self, "_descriptor", None)
+        if descriptor is not None:
+            close(descriptor)
 
 
 def _refuse_gaps(error: OSError) -> None:
