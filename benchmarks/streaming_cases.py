@@ -23,8 +23,7 @@ from streaming_repeated import repeated_manifest
 READERS: dict[str, type[Reader]] = {**CEILINGS, **OURS, **PEERS}
 
 _COMPARED = 3  # batches that a resumed run must have in common with the uninterrupted one
-_WARM_UP_STEPS = 20  # of a switch: those after the start, and those after the switch
-_SLACK = 1.25  # how much longer a step takes than its bytes need on the throttled wire
+_AFTER_STEPS = 20  # those after a switch
 
 
 def one_pass(name: str, place: Place, num_workers: int, started: float) -> dict[str, Any]:
@@ -156,16 +155,15 @@ def resume_large(name: str, place: Place, num_workers: int, num_samples: int) ->
     }
 
 
-def switch(name: str, place: Place, num_workers: int, steps: int) -> dict[str, Any]:
+def switch(name: str, place: Place, num_workers: int, steps: int, step_seconds: float) -> dict[str, Any]:
     """Time the wait for each batch of a run whose second stage draws from a bucket that the first never opened.
 
-    A run of the first bucket alone tells how long the throttled server takes for a batch; the step that is then
-    slept between batches is a little longer. The first steps of the run are its start and told apart.
+    Between batches it sleeps, as long as a training step would last that leaves the throttled server a little time to
+    spare. The first third of the first stage is the run's start, when the first block comes, and told apart.
     """
     reader = READERS[name](place, num_workers)
     assert isinstance(reader, Ours)
     reader.connect()
-    step_seconds = _SLACK * _seconds_per_batch(reader, steps)
     loader = reader.make_loader({"easy": {"easy": 1}, "hard": {"hard": 1}}, steps)
     batches = iter(loader)
     waits = []
@@ -174,8 +172,8 @@ def switch(name: str, place: Place, num_workers: int, steps: int) -> dict[str, A
         next(batches)
         waits.append(time.monotonic() - asked)
         time.sleep(step_seconds)
-    after = waits[steps : steps + _WARM_UP_STEPS]
-    elsewhere = waits[_WARM_UP_STEPS:steps] + waits[steps + _WARM_UP_STEPS :]
+    after = waits[steps : steps + _AFTER_STEPS]
+    elsewhere = waits[steps // 3 : steps] + waits[steps + _AFTER_STEPS :]
     return {
         "step_ms": 1000 * step_seconds,
         "first_ms": 1000 * waits[0],
@@ -185,15 +183,6 @@ def switch(name: str, place: Place, num_workers: int, steps: int) -> dict[str, A
         "largest_elsewhere_ms": 1000 * max(elsewhere),
         "waits_ms": [round(1000 * wait, 2) for wait in waits],
     }
-
-
-def _seconds_per_batch(reader: Ours, steps: int) -> float:
-    batches = iter(reader.make_loader({"easy": {"easy": 1}}, steps))
-    for _ in islice(batches, _WARM_UP_STEPS):
-        pass
-    started = time.monotonic()
-    count = sum(1 for _ in batches)
-    return (time.monotonic() - started) / count
 
 
 def _p99(values: list[float]) -> float:
@@ -231,7 +220,7 @@ def measure(case: dict[str, Any], data: Data, scratch: Path) -> dict[str, Any]:
         "resume_large": resume_large,
         "switch": switch,
     }
-    taken = {"pass": ("started",), "resume_large": ("num_samples",), "switch": ("steps",)}
+    taken = {"pass": ("started",), "resume_large": ("num_samples",), "switch": ("steps", "step_seconds")}
     further: dict[str, Any] = {key: case[key] for key in taken.get(case["kind"], ())}
     if "file" in case:
         further["file"] = Path(case["file"])

@@ -17,13 +17,18 @@ from typing import Any
 
 from nginx import Server, serving
 from streaming_cases import READERS, measure
-from streaming_data import Data, data_set, warm
+from streaming_data import BATCH, Data, data_set, warm
 from streaming_peers import OURS, PEERS
 from streaming_tables import as_markdown, replace_between_markers
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "streaming.py"
 SECTIONS = ("local", "resume", "s3", "switch")
+# Of the stage switch: requests that the loader makes at a time, and how much longer a step takes than its bytes on a
+# wire that each of them has a part of.
+READS_AT_A_TIME = 16
+SLACK = 1.25
+MEAN_SAMPLE_BYTES = 28 * 1024
 WORKERS = 2
 # A case that takes longer has failed; the slowest that works takes a minute or two.
 CASE_SECONDS = 600
@@ -105,7 +110,7 @@ def _arguments(description: str) -> argparse.Namespace:
         "--docs", type=Path, help="page whose tables are to be replaced; a whole run takes docs/benchmarks.md"
     )
     parser.add_argument(
-        "--limit-rate", default="4m", help="nginx's limit_rate of the throttled server, for each request (4m)"
+        "--limit-rate", type=int, default=4, help="MiB/s of each request to the throttled server (4)"
     )
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -174,10 +179,14 @@ class Run:
 
     def switch(self) -> dict[str, Any]:
         """The wait of each step around a stage switch, from a server that holds every request back."""
-        steps = 25 if self._arguments.small else 200
-        with serving(self._data.root, limit_rate=self._arguments.limit_rate) as server:
+        steps = 25 if self._arguments.small else 600
+        wire = READS_AT_A_TIME * self._arguments.limit_rate * 2**20
+        step_seconds = SLACK * BATCH * MEAN_SAMPLE_BYTES / wire
+        with serving(self._data.root, limit_rate=f"{self._arguments.limit_rate}m") as server:
             rows = [
-                self._row("switch", name, workers, endpoint=server.url, steps=steps)
+                self._row(
+                    "switch", name, workers, endpoint=server.url, steps=steps, step_seconds=step_seconds
+                )
                 for name, workers in ((IN_PROCESS, 0), (THREADS, WORKERS), (PROCESSES, WORKERS))
             ]
         return {"switch": rows}
