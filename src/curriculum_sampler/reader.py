@@ -38,7 +38,7 @@ ALONE_AT_FIRST, ALONE_AT_FIRST_SHARE = 4 << 20, 0.02
 
 # Runs fetched at a time, and how many of these ahead of need while that is quick.
 FETCH_THREADS = 16
-FETCH_THREADS_AHEAD = 4
+FETCH_THREADS_AHEAD = 2
 
 # Samples of one shard: their places in the batch, and their positions in the shard.
 _Samples: TypeAlias = list[tuple[int, int]]
