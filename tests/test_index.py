@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curriculum_sampler.errors import ShardError
-from curriculum_sampler.index import ShardIndex
+from curriculum_sampler.index import MOST_SAMPLE_BYTES, ShardIndex
 
-lengths = st.lists(st.integers(1, 1 << 40), max_size=20)
+lengths = st.lists(st.integers(1, MOST_SAMPLE_BYTES // 512), max_size=20)
 
 
 def index_of(blocks: list[int]) -> ShardIndex:
@@ -29,6 +29,12 @@ def test_an_index_survives_the_way_through_its_file(blocks: list[int]) -> None:
         assert np.array_equal(getattr(again, column), getattr(index, column))
         assert not again.starts.flags.writeable
     assert again.to_bytes() == index.to_bytes()
+
+
+def test_a_sample_that_claims_more_than_is_held_in_memory_is_refused() -> None:
+    claimed = index_of([1, MOST_SAMPLE_BYTES // 512 + 1])
+    with pytest.raises(ShardError, match=f"more than the {MOST_SAMPLE_BYTES}"):
+        ShardIndex.from_bytes(claimed.to_bytes())
 
 
 @given(st.data())

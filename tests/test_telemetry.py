@@ -172,9 +172,9 @@ def test_what_workers_did_is_told_as_plain_json(tmp_path: Path, workers: str) ->
     assert json.loads(json.dumps(told)) == told
     assert told["cache"]["hits"] + told["cache"]["misses"] == 160 == used.total()
     for bucket in used:
-        # All data was used, so all was fetched; a little of it twice.
+        # All data was used, so all was fetched; in the second pass, where the cache is too small, again.
         size = manifest.mean_sample_bytes(bucket) * 60
-        assert 0.6 * size <= told["bytes"][bucket] <= 1.6 * size
+        assert 0.6 * size <= told["bytes"][bucket] <= 2.2 * size
         assert 0 < told["requests"][bucket] <= 2 * used[bucket]
     seconds = told["wait_seconds"]
     assert 0 < seconds["median"] <= seconds["p99"] <= seconds["longest"] <= seconds["total"]

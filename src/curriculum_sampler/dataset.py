@@ -32,6 +32,14 @@ from .verified import Found
 Sample = dict[str, Any]
 
 
+class ReportedSamples(list[Any]):
+    """Samples of a batch, and those that could not be used for it."""
+
+    def __init__(self, samples: list[Any], bad: list[BadSample]) -> None:
+        super().__init__(samples)
+        self.bad = bad
+
+
 class CurriculumDataset:
     """Samples of a manifest by draw, for any ``DataLoader(dataset, batch_sampler=sampler)``.
 
@@ -80,7 +88,6 @@ class CurriculumDataset:
         self.on_bad_sample = on_bad_sample
         self.bad_samples = BadSamples(manifest.bucket_sizes, max_bad_fraction)
         self._reports_bad_samples = False
-        self._unreported: list[BadSample] = []
         self.transform = transform
         self.schedule = schedule
         self._reader = SampleReader(manifest)
@@ -105,20 +112,25 @@ class CurriculumDataset:
                 decoder.
         """
         batch = draws if isinstance(draws, Draws) else Draws.of([_draw(draw) for draw in draws])
+        noted: list[BadSample] = []
         with self._reader.read_batch(batch) as read:
             drawn = list(zip(batch.bucket_ids.tolist(), batch.indices.tolist(), strict=True))
             samples = [
-                self._usable(batch.names[bucket_id], index, found)
+                self._usable(batch.names[bucket_id], index, found, noted)
                 for found, (bucket_id, index) in zip(read, drawn, strict=True)
             ]
-        if self.transform is None:
-            return samples
-        return [
-            self._transformed(sample, batch.seed, batch.names[bucket_id], bucket_pass, index)
-            for sample, (bucket_id, index), bucket_pass in zip(
-                samples, drawn, batch.passes.tolist(), strict=True
-            )
-        ]
+        if self.transform is not None:
+            samples = [
+                self._transformed(sample, batch.seed, batch.names[bucket_id], bucket_pass, index)
+                for sample, (bucket_id, index), bucket_pass in zip(
+                    samples, drawn, batch.passes.tolist(), strict=True
+                )
+            ]
+        if self._reports_bad_samples:
+            return ReportedSamples(samples, noted)
+        for bad in noted:
+            self.bad_samples.add(bad)
+        return samples
 
     def sequential(self, rank: int = 0, world_size: int = 1) -> SequentialSamples:
         """Return every sample once, in order of bucket name and index: for evaluation.
@@ -137,15 +149,13 @@ class CurriculumDataset:
         """
         copy = copy_of(self)
         copy._reader = SampleReader(self.manifest, make_cache)
-        copy._reports_bad_samples, copy._unreported = True, []
+        copy._reports_bad_samples = True
         copy.bad_samples = BadSamples(self.manifest.bucket_sizes, self.bad_samples.max_fraction)
         return copy
 
     def take_report(self) -> Report:
         """Return what reading has cost in this process since the last report."""
-        report = self._reader.take_report()
-        report.bad, self._unreported = self._unreported, []
-        return report
+        return self._reader.take_report()
 
     def trim_cache(self, needed: Iterable[Run], run_sizes: Mapping[str, int]) -> None:
         """Drop from the cache what exceeds its budget, but none of these runs."""
@@ -155,30 +165,24 @@ class CurriculumDataset:
         """Stop what reads ahead in this process; the next read begins anew."""
         self._reader.close()
 
-    def _usable(self, bucket: str, index: int, found: Found) -> Sample:
-        """Return the sample, or the one that stands in for it."""
+    def _usable(self, bucket: str, index: int, found: Found, noted: list[BadSample]) -> Sample:
+        """Return the sample, or the one that stands in for it; take note of those that cannot be used."""
         try:
             return self._sample(bucket, index, found)
         except BadSampleError as error:
             if self.on_bad_sample == "raise":
                 raise told_by(error) from None
             reason = str(error)
-            self._note(BadSample(bucket, index, reason))
+            noted.append(BadSample(bucket, index, reason))
         for other in others(index, self.manifest.bucket_sizes[bucket]):
             try:
                 with self._reader.read_batch(Draws.of([Draw(bucket, other)])) as (found,):
                     return self._sample(bucket, other, found)
             except BadSampleError as error:
-                self._note(BadSample(bucket, other, str(error)))
+                noted.append(BadSample(bucket, other, str(error)))
         raise ShardError(
             f"Nothing can stand in for bad sample {bucket}:{index}: the others tried are bad too. {reason}"
         )
-
-    def _note(self, bad: BadSample) -> None:
-        if self._reports_bad_samples:
-            self._unreported.append(bad)
-        else:
-            self.bad_samples.add(bad)
 
     def _sample(self, bucket: str, index: int, found: Found) -> Sample:
         if isinstance(found, BadSampleError):

@@ -27,7 +27,12 @@ class Deliver:
 
     def __call__(self, samples: list[Any]) -> Delivered:
         take_report = getattr(self._dataset, "take_report", None)
-        return Delivered(self._collate(samples), take_report() if take_report else None)
+        report = take_report() if take_report else None
+        if report is not None:
+            report.bad = getattr(
+                samples, "bad", []
+            )  # of this very batch, whichever thread made others meanwhile
+        return Delivered(self._collate(samples), report)
 
     def make(self, draws: Any) -> Delivered:
         """Read and deliver a batch of draws."""

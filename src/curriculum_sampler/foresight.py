@@ -57,19 +57,21 @@ class Foresight:
         stop = min(self._order.plan.total_draws, max(self._horizon + _STEP_DRAWS, handed_out))
         coming = []
         for run, first, last in self._needs(self._horizon, stop):
-            if run in self._last_need:
-                self._last_need[run] = max(last, self._last_need[run])
-                continue
-            if self._held + self._run_bytes[run[0]] > self._budget and self._forgotten < position:
+            if self._is_too_much(run) and self._forgotten < position:
                 self._forget(position)
-            if first >= handed_out and self._held + self._run_bytes[run[0]] > self._budget:
+            if self._is_too_much(run) and first >= handed_out:
                 stop = first
                 break
-            self._held += self._run_bytes[run[0]]
-            self._last_need[run] = last
-            coming.append(run)
+            if run not in self._last_need:
+                self._held += self._run_bytes[run[0]]
+                coming.append(run)
+            self._last_need[run] = max(last, self._last_need.get(run, last))
         self._horizon = stop
         return coming
+
+    def _is_too_much(self, run: tuple[str, int]) -> bool:
+        more = 0.0 if run in self._last_need else self._run_bytes[run[0]]
+        return self._held + more > self._budget
 
     def _forget(self, position: int) -> None:
         self._forgotten = position
