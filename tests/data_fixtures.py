@@ -8,7 +8,9 @@ import io
 import itertools
 import os
 import tarfile
+import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,18 +31,24 @@ _NUMBERS = itertools.count()
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only when somebody sleeps, and by ``tick`` for a thread that asks for it."""
 
     def __init__(self, tick: float = 0.0) -> None:
-        self.now = 0.0
+        self.slept = 0.0
         self.tick = tick
+        self._asked: Counter[int] = Counter()
+
+    @property
+    def now(self) -> float:
+        """The time of this thread: the work of one never uses up the time of another."""
+        return self.slept + self.tick * self._asked[threading.get_ident()]
 
     def __call__(self) -> float:
-        self.now += self.tick
+        self._asked[threading.get_ident()] += 1
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        self.slept += seconds
 
 
 class WatchedStorage(MemoryStorage):
