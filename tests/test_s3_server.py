@@ -111,9 +111,9 @@ def test_the_end_of_the_proxy_ends_its_threads_whatever_they_wait_for(s3_endpoin
     with fault_proxy(s3_endpoint) as proxy:
         before = threading.active_count()
         waiting = [http.client.HTTPConnection("127.0.0.1", proxy.server_address[1]) for _ in range(3)]
-        proxy.faults.extend([Fault("silent"), Fault("silent")])
-        for connection in waiting:
-            connection.request("GET", "/nothing/a")
+        proxy.faults.extend([Fault("silent", key="silent"), Fault("silent", key="silent")])
+        for connection, key in zip(waiting, ("silent", "silent", "told"), strict=True):
+            connection.request("GET", f"/nothing/{key}")
         waiting[2].getresponse().read()
         assert threading.active_count() >= before + 3
     assert not [thread for thread in threading.enumerate() if "process_request" in thread.name]

@@ -179,21 +179,18 @@ def build_vtongan(
     return VTONGAN(dresser, discriminator, judge_of_likeness, preset)
 
 
-def make_optimizers(
-    args: argparse.Namespace, model: VTONGAN
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Return the optimizers of dresser and discriminator; ``set_learning_rate(optimizer, base_rate)`` drives both.
+def make_optimizer(args: argparse.Namespace, model: VTONGAN) -> torch.optim.Optimizer:
+    """Return the optimizer of all parts; ``set_learning_rate(optimizer, base_rate)`` drives it.
 
-    The factors of the two-rate rule (TTUR, arXiv 1706.08500) stand in the parameter groups as ``rate_factor``: the
-    generator learns at ``--generator_rate_factor`` of the stage's rate, the discriminator at
-    ``--discriminator_rate_factor``, and the warper at ``--warper_rate_factor`` of the *generator's* rate.
+    One for both sides of the game, since a step updates them together and AdamW treats each weight by itself. The factors
+    of the two-rate rule (TTUR, arXiv 1706.08500) stand in the parameter groups as ``rate_factor``: the generator learns at
+    ``--generator_rate_factor`` of the stage's rate, the discriminator at ``--discriminator_rate_factor``, and the warper
+    at ``--warper_rate_factor`` of the *generator's* rate.
     """
     warper_factor = args.generator_rate_factor * args.warper_rate_factor
-    dresser_groups: Any = [
+    groups: Any = [
         {"params": list(model.dresser.generator.parameters()), "rate_factor": args.generator_rate_factor},
         {"params": list(model.dresser.warper.parameters()), "rate_factor": warper_factor},
+        {"params": list(model.discriminator.parameters()), "rate_factor": args.discriminator_rate_factor},
     ]
-    judge_groups: Any = [
-        {"params": list(model.discriminator.parameters()), "rate_factor": args.discriminator_rate_factor}
-    ]
-    return make_adamw(args, dresser_groups), make_adamw(args, judge_groups)
+    return make_adamw(args, groups)

@@ -14,7 +14,7 @@ from common.validation import averaged_weights
 from diffusers.training_utils import EMAModel
 from vtongan.flags import DRESSER_WEIGHTS, JUDGE_WEIGHTS, dresser_weights, judge_weights, parse_arguments
 from vtongan.losses import discriminator_terms, dresser_terms, masked_l1, weighted
-from vtongan.model import VTONGAN, build_vtongan, make_optimizers
+from vtongan.model import VTONGAN, build_vtongan, make_optimizer
 
 import curriculum_sampler as cs
 
@@ -142,32 +142,25 @@ def test_a_checkpoint_s_tensors_are_weights_and_singular_vectors_and_no_vgg() ->
 def test_the_discriminator_learns_four_times_as_fast_as_the_generator(
     model: VTONGAN, words: list[str], factors: tuple[float, float, float]
 ) -> None:
-    dressing, judging = make_optimizers(parse_arguments([*TINY, *words]), model)
+    optimizer = make_optimizer(parse_arguments([*TINY, *words]), model)
     for rate in (2e-4, 1e-4):  # at every stage, also after a load brought back another rate
-        for optimizer in (dressing, judging):
-            set_learning_rate(optimizer, rate)
-        generator, warper = dressing.param_groups
-        (judge,) = judging.param_groups
-        found = tuple(group["lr"] / rate for group in (generator, warper, judge))
-        assert found == pytest.approx(factors)
+        set_learning_rate(optimizer, rate)
+        assert [group["lr"] / rate for group in optimizer.param_groups] == pytest.approx(factors)
 
 
 def test_at_full_the_rates_are_those_of_hr_viton(model: VTONGAN) -> None:
     args = parse_arguments(["--data_root", "shards", "--vgg_weights", "vgg19.pth"])
-    dressing, judging = make_optimizers(args, model)
-    for optimizer in (dressing, judging):
-        set_learning_rate(optimizer, 2e-4)
-        assert optimizer.defaults["betas"] == (0.0, 0.9)
-        assert optimizer.defaults["weight_decay"] == 0
-    rates = [group["lr"] for optimizer in (dressing, judging) for group in optimizer.param_groups]
-    assert rates == pytest.approx([1e-4, 5e-5, 4e-4])
+    optimizer = make_optimizer(args, model)
+    set_learning_rate(optimizer, 2e-4)
+    assert optimizer.defaults["betas"] == (0.0, 0.9)
+    assert optimizer.defaults["weight_decay"] == 0
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 5e-5, 4e-4])
 
 
 def test_every_weight_is_in_exactly_one_group(model: VTONGAN) -> None:
     grouped = [
         id(weight)
-        for optimizer in make_optimizers(parse_arguments(TINY), model)
-        for group in optimizer.param_groups
+        for group in make_optimizer(parse_arguments(TINY), model).param_groups
         for weight in group["params"]
     ]
     assert sorted(grouped) == sorted(id(weight) for _, weight in model.weights())
@@ -178,23 +171,21 @@ def train(
 ) -> list[float]:
     """Some steps on one batch, as a loop makes them; returns the error inside the mask before each."""
     args = parse_arguments(TINY)
-    dressing, judging = make_optimizers(args, model)
+    optimizer = make_optimizer(args, model)
     model.move(torch.device("cpu"))
     errors = []
     for _ in range(steps):
-        for optimizer in (dressing, judging):
-            set_learning_rate(optimizer, 4e-3)
-            optimizer.zero_grad(set_to_none=True)
+        set_learning_rate(optimizer, 4e-3)
+        optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             worn = model.dresser(batch)
             judged, _ = discriminator_terms(model.discriminator, batch, worn.result.detach())
             dressed = dresser_terms(model.discriminator, model.perceptual, batch, worn)
-        weighted(judged, judge_weights(args)).mean().backward()
-        weighted(dressed, dresser_weights(args)).mean().backward()
+        judging = weighted(judged, judge_weights(args))
+        (weighted(dressed, dresser_weights(args)) + judging).mean().backward()
         for part in (model.dresser, model.discriminator):
             torch.nn.utils.clip_grad_norm_(part.parameters(), args.max_grad_norm)
-        dressing.step()
-        judging.step()
+        optimizer.step()
         errors.append(masked_l1(worn.result, batch["image"], batch["agnostic_mask"]).mean().item())
     return errors
 
