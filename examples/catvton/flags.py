@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "logging_steps": 10,
         "guidance_scale": 2.5,
         "eta": 1.0,
+        "dream_training": True,
     },
     "tiny": {
         "curriculum_config": CURRICULA / "catvton_tiny.toml",
@@ -59,6 +60,21 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=["compatible", "none"],
         default="compatible",
         help="compatible: h + LayerNorm(h), as in the published weights",
+    )
+    own.add_argument(
+        "--dream_training",
+        action="store_true",
+        help="a second forward pass teaches the network to mend its own errors (DREAM); the default of full",
+    )
+    own.add_argument("--no_dream_training", dest="dream_training", action="store_false", help="one pass only")
+    own.add_argument(
+        "--dream_detail_preservation",
+        type=float,
+        default=10.0,
+        help="the higher, the less is mended at low noise",
+    )
+    own.add_argument(
+        "--cache_latents", help="train on latents that common/cache_latents.py has written, here or on s3://"
     )
     own.add_argument("--guidance_scale", type=float, help="of validation pictures")
     own.add_argument("--eta", type=float, help="of the DDIM sampler for validation pictures")

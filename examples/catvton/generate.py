@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from catvton.losses import HEIGHT, encode, keyed_normal
+from catvton.losses import HEIGHT, encode
 from catvton.model import CatVTON
+from common.latents import keyed_normal
 from torch import Tensor
 
 

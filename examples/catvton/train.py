@@ -10,6 +10,7 @@ in `common/training_run.py`; what stands there between the two lines `curriculum
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -26,7 +27,7 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
 import torch
 from catvton.look import look
 from catvton.losses import catvton_loss
-from catvton.model import build_catvton
+from catvton.model import CatVTON, build_catvton
 from common.arguments import as_text
 from common.folder_lock import only_run_in
 from common.optimizer import make_adamw
@@ -59,18 +60,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace, ranks: Ranks) -> int:
     """The whole training, as one of the processes that share it."""
-    run = open_run(TRAINER, args, ranks)  # checkpoint, curriculum, data set, loader
+
+    @functools.cache
+    def built() -> CatVTON:
+        seed_globals(args.seed)
+        return build_catvton(
+            args.model_preset,
+            base=args.pretrained_model_name_or_path,
+            vae=args.pretrained_vae_name_or_path,
+            train_all=args.train_all,
+            compatible=args.cross_attention == "compatible",
+            seed=args.seed,
+        )
+
+    run = open_run(TRAINER, args, ranks, vae=lambda: built().vae)  # checkpoint, curriculum, data set, loader
     if run is None:
         return 0
-    seed_globals(args.seed)
-    model = build_catvton(
-        args.model_preset,
-        base=args.pretrained_model_name_or_path,
-        vae=args.pretrained_vae_name_or_path,
-        train_all=args.train_all,
-        compatible=args.cross_attention == "compatible",
-        seed=args.seed,
-    )
+    model = built()
     if args.height % model.vae_factor or args.width % model.vae_factor:
         raise cs.ArgumentError(
             f"--height {args.height} --width {args.width}: this autoencoder needs multiples of {model.vae_factor}. Round them."
@@ -122,6 +128,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
                         dropout=args.cond_dropout_prob,
                         region=args.loss_region,
                         snr_gamma=args.snr_gamma,
+                        dream=args.dream_detail_preservation if args.dream_training else None,
                     )
                 scaler.scale(per_sample.mean() / args.gradient_accumulation_steps).backward()
             run.add(batch, per_sample)
@@ -131,7 +138,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
             run.set_rate()
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm).item()
-            run.refuse_not_a_number(batch, norm)
+            run.refuse_not_a_number(norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)

@@ -92,6 +92,14 @@ def shared_parser(description: str) -> argparse.ArgumentParser:
     run.add_argument("--checkpoints_total_limit", type=int, default=3, help="finals of stages do not count")
     run.add_argument("--resume_from_checkpoint", help="a path, or `latest` of --output_dir")
     run.add_argument("--validation_steps", type=int, help="also at step 0 and at the end of every stage")
+    run.add_argument(
+        "--plateau_patience",
+        type=int,
+        help="end a stage early when so many validations in a row brought no gain in held-out loss",
+    )
+    run.add_argument(
+        "--plateau_least_gain", type=float, default=0.01, help="share of the loss that is a gain"
+    )
     run.add_argument("--num_validation_samples", type=int, default=2, help="rows of the sheet per bucket")
     run.add_argument("--num_validation_inference_steps", type=int)
     run.add_argument("--logging_steps", type=int)
@@ -100,9 +108,9 @@ def shared_parser(description: str) -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--report_to",
-        choices=["auto", "wandb", "jsonl", "none"],
+        choices=["auto", "wandb", "tensorboard", "jsonl", "none"],
         default="auto",
-        help="auto: wandb if installed",
+        help="besides metrics.jsonl and training.log, which are always written; auto: wandb if installed",
     )
     run.add_argument("--wandb_project")
     run.add_argument("--wandb_run_name", help="default: PROJECT-stageN-NAME, one run per stage")
@@ -171,6 +179,7 @@ def _check(args: argparse.Namespace) -> None:
         "checkpointing_steps",
         "checkpoints_total_limit",
         "validation_steps",
+        "plateau_patience",
         "logging_steps",
         "cpu_threads",
     )
@@ -184,6 +193,7 @@ def _check(args: argparse.Namespace) -> None:
         ("cond_dropout_prob", 0, 1),
         ("ema_decay", 0, 1),
         ("flip_probability", 0, 1),
+        ("plateau_least_gain", 0, 1),
         ("dataloader_num_workers", 0, 1024),
     ):
         value = getattr(args, name, None)
@@ -197,6 +207,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ArgumentError(
             f"--learning_rate {args.learning_rate} came without --difficulty, but rates belong to stages."
             " Name the stage, or set lr in the curriculum file."
+        )
+    if args.plateau_patience is not None and args.difficulty is not None:
+        raise ArgumentError(
+            f"--plateau_patience {args.plateau_patience} moves on from stage to stage, but --difficulty {args.difficulty}"
+            " trains one alone. Leave out --difficulty and train the curriculum in one process."
         )
     if not args.s3_prefixes and args.data_root is None and not args.print_config:
         raise ArgumentError(

@@ -73,6 +73,13 @@ def save_checkpoint(folder: Path, name: str, content: Mapping[str, Any], *, limi
     return path
 
 
+def keep_as(path: Path, name: str) -> None:
+    """Give a checkpoint a further name in its folder, under which it is never rotated away."""
+    with _published(path.with_name(name)) as partial:
+        _same_file(path, partial)
+    _flush_folder(path.parent)
+
+
 def plain(values: Any) -> Any:
     """Return a configuration as plain Python types, which is all that a checkpoint may hold.
 

@@ -26,7 +26,7 @@ def refuse_not_a_number(
         gradient_norm: Before clipping; the same on all ranks, so all stop together.
         step: Global step in progress.
         stage: Its stage.
-        sample_ids: Samples of the step's last micro-batch on this rank.
+        sample_ids: Samples of the step on this rank.
         latest: Where the newest checkpoint is, if one was written; named in the message.
         is_scaled: Under fp16 an infinite gradient is normal: the scaler skips the step.
 

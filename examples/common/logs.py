@@ -6,15 +6,30 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from common.wandb_runs import WandbRuns
 from tqdm import tqdm
 
 METRICS = "metrics.jsonl"
 LOG = "training.log"
+
+
+class Reporter(Protocol):
+    """A service that is told what the log is told: `WandbRuns`, `TensorBoardRun`."""
+
+    def open(self, step: int, stage: str, name: str, config: Mapping[str, Any]) -> None:
+        """A stage begins."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers at a global step, which runs on through all stages."""
+
+    def log_picture(self, step: int, name: str, path: Path) -> None:
+        """A picture that lies at ``path``."""
+
+    def close(self) -> None:
+        """The training ends."""
 
 
 class RunLog:
@@ -29,7 +44,7 @@ class RunLog:
             writes them again.
         total_steps: End of the progress bar.
         is_writer: False on ranks that must keep silent.
-        wandb: Runs to report to as well.
+        reporters: Told the same.
     """
 
     def __init__(
@@ -39,11 +54,11 @@ class RunLog:
         total_steps: int,
         *,
         is_writer: bool,
-        wandb: WandbRuns | None = None,
+        reporters: Sequence[Reporter] = (),
     ) -> None:
         self.folder = folder
         self.is_writer = is_writer
-        self.wandb = wandb if is_writer else None
+        self.reporters = tuple(reporters) if is_writer else ()
         if is_writer:
             folder.mkdir(parents=True, exist_ok=True)
             drop_rows_after(folder / METRICS, steps_done)
@@ -68,24 +83,25 @@ class RunLog:
             self.bar.write(text)
 
     def row(self, kind: str, step: int, stage: str, **values: Any) -> None:
-        """Append a row to ``metrics.jsonl``; numbers go to W&B as well."""
+        """Append a row to ``metrics.jsonl``; the reporters are told its numbers."""
         if not self.is_writer:
             return
         row = {"kind": kind, "step": step, "stage": stage, **values}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
-        if self.wandb is not None and kind in ("train", "validation"):
-            self.wandb.log(step, _flat(kind, values))
+        if kind in ("train", "validation"):
+            for reporter in self.reporters:
+                reporter.log(step, _flat(kind, values))
 
-    def open_run(self, stage: str, name: str, config: Mapping[str, Any]) -> None:
-        """Begin the W&B run of a stage, where there is one to report to."""
-        if self.wandb is not None:
-            self.wandb.open(stage, name, config)
+    def open_stage(self, step: int, stage: str, name: str, config: Mapping[str, Any]) -> None:
+        """Tell the reporters that a stage begins; its run is to be called ``name``."""
+        for reporter in self.reporters:
+            reporter.open(step, stage, name, config)
 
     def picture(self, step: int, name: str, path: Path) -> None:
         """Report a picture that was saved."""
-        if self.wandb is not None:
-            self.wandb.log_picture(step, name, path)
+        for reporter in self.reporters:
+            reporter.log_picture(step, name, path)
 
     def progress(self, step: int, stage: str, mixture: Mapping[str, float], loss: float) -> None:
         """Move the bar: stage, mixture, loss; tqdm adds speed and time left."""
@@ -95,10 +111,10 @@ class RunLog:
         self.bar.update(step - self.bar.n)
 
     def close(self) -> None:
-        """End the bar and the W&B run in progress."""
+        """End the bar and what the reporters have open."""
         self.bar.close()
-        if self.wandb is not None:
-            self.wandb.close()
+        for reporter in self.reporters:
+            reporter.close()
 
 
 def drop_rows_after(path: Path, step: int) -> None:

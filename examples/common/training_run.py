@@ -17,6 +17,7 @@ import torch
 from common.checkpoint import (
     LATEST,
     find_checkpoint,
+    keep_as,
     plain,
     read_checkpoint,
     save_checkpoint,
@@ -25,15 +26,20 @@ from common.checkpoint import (
 )
 from common.guards import refuse_not_a_number
 from common.interrupts import StopRequest
-from common.logs import RunLog, stage_block
+from common.latent_cache import cached_latents
+from common.logs import METRICS, Reporter, RunLog, stage_block
+from common.metrics_rows import read_rows
+from common.plateau import is_plateau, stage_losses
 from common.ranks import Ranks
 from common.rates import learning_rate, set_learning_rate
 from common.stages import describe_plan, plan_of_checkpoint, schedule_of_run
 from common.tally import Tally
+from common.tensorboard_run import TensorBoardRun
 from common.training_state import TrainingState
 from common.validation import averaged_weights, held_out
 from common.vton_data import get_vton_dataset
 from common.wandb_runs import WandbRuns, run_name, wandb_is_wanted
+from diffusers import AutoencoderKL
 
 import curriculum_sampler as cs
 
@@ -47,7 +53,7 @@ def open_run(
     trainer: str,
     args: argparse.Namespace,
     ranks: Ranks,
-    prepared: Callable[[cs.CurriculumDataset], cs.CurriculumDataset] = lambda dataset: dataset,
+    vae: Callable[[], AutoencoderKL] | None = None,
 ) -> TrainingRun | None:
     """Return the run that the flags ask for, at the point where it goes on; None where nothing is left to do.
 
@@ -55,7 +61,7 @@ def open_run(
         trainer: Name of the trainer, which its checkpoints carry.
         args: The flags.
         ranks: This process's place.
-        prepared: Returns the data set to train on, given that of the pictures.
+        vae: Returns the autoencoder that cached latents must come from, for trainers that have ``--cache_latents``.
 
     Raises:
         ArgumentError: The output folder holds another training, or the flags do not fit the one to be resumed.
@@ -83,8 +89,10 @@ def open_run(
     )
     if schedule is None:
         return _already_done(args, steps_before)
-    pictures = get_vton_dataset(**places(args), curriculum=schedule, flip_probability=args.flip_probability)
-    dataset = prepared(pictures)
+    dataset = get_vton_dataset(**places(args), curriculum=schedule, flip_probability=args.flip_probability)
+    if vae is not None and args.cache_latents is not None:
+        options = {} if args.endpoint_url is None else {"endpoint_url": args.endpoint_url}
+        dataset = cached_latents(dataset, args.cache_latents, vae(), **options)
     loader = cs.CurriculumLoader(
         dataset,
         batch_size=args.train_batch_size * args.gradient_accumulation_steps,
@@ -118,7 +126,6 @@ class TrainingRun:
         loader: The data, in the order of the curriculum.
         saved: The checkpoint that the run goes on from.
         steps_before: Optimiser steps done by then.
-        last_step: Where this call ends.
         tally: Counts and losses by bucket between two rows of the metrics.
     """
 
@@ -137,12 +144,12 @@ class TrainingRun:
         self.loader = loader
         self.saved = saved
         self.steps_before: int = saved["global_step"] if saved else 0
-        self.last_step = min(loader.plan.total_steps, args.max_train_steps or loader.plan.total_steps)
         self.tally = Tally(sorted(loader.dataset.manifest.bucket_sizes), ranks)
         self._path = path
-        self._wandb_ids: dict[str, Any] = dict(saved["wandb"]) if saved else {}
+        self._wandb: WandbRuns | None = None
         self._losses: list[torch.Tensor] = []
-        self._keys: list[str] = []
+        self._keys: list[str] = []  # of the row in progress
+        self._step_keys: list[str] = []
         self._stop = StopRequest()
         self._done = self.steps_before
         self._is_stopping = False
@@ -160,14 +167,17 @@ class TrainingRun:
         if self.saved:
             state.load_state_dict(self.saved)
         self.log = RunLog(args.output_dir, self.steps_before, self.last_step, is_writer=ranks.is_writer)
-        if ranks.is_writer and wandb_is_wanted(args.report_to):
-            group = args.wandb_group or args.output_dir.resolve().name
-            self.log.wandb = WandbRuns(
-                args.output_dir, args.wandb_project, group, self._wandb_ids, self.log.say
-            )
+        if ranks.is_writer:
+            self.log.reporters = self._reporters()
         if args.resume_from_checkpoint == "latest" and self.saved is None:
             self.log.say(f"No checkpoint in {args.output_dir} yet: starting fresh.")
         self._samples = self._held_out_samples() if ranks.is_writer else None
+        if ranks.is_writer and args.plateau_patience and not self._samples:
+            raise cs.ArgumentError(
+                f"--plateau_patience {args.plateau_patience} watches the held-out loss, but the data has no split 'val'."
+                " Leave the flag out, or write such shards."
+            )
+        self._close_stage_left_early()
         self._enter_stage(self.steps_before, f"from {self._path}" if self._path else "from nothing")
         if self.saved and self.saved["versions"]["world_size"] != ranks.world_size:
             self.log.say(
@@ -196,6 +206,12 @@ class TrainingRun:
             clock = time.monotonic()
 
     @property
+    def last_step(self) -> int:
+        """Where this call ends; a stage that ends early brings it nearer."""
+        total = self.loader.plan.total_steps
+        return min(total, self.args.max_train_steps or total)
+
+    @property
     def step(self) -> int:
         """Global step in progress, from 0."""
         return self.loader.step
@@ -209,20 +225,20 @@ class TrainingRun:
         """Count a micro-batch: its loss by sample."""
         self.tally.add(batch["bucket"], per_sample, self._waited)
         self._losses.append(per_sample.detach().mean())
-        self._keys += batch["sample_id"]
+        self._step_keys += batch["sample_id"]
 
     def set_rate(self) -> None:
         """Give the optimiser the rate of the step in progress."""
         set_learning_rate(self.state.optimizer, self._rate_at(self.step))
 
-    def refuse_not_a_number(self, batch: Mapping[str, Any], gradient_norm: float) -> None:
+    def refuse_not_a_number(self, gradient_norm: float) -> None:
         """Stop before an update that is not a number reaches weights or disk; see ``common.guards``."""
         refuse_not_a_number(
             torch.stack(self._losses).mean().item(),
             gradient_norm,
             step=self.step,
             stage=self.stage,
-            sample_ids=batch["sample_id"],
+            sample_ids=self._step_keys,
             latest=self.args.output_dir / LATEST,
             is_scaled=self.state.scaler.is_enabled(),
         )
@@ -238,20 +254,25 @@ class TrainingRun:
         done = self._done = self.step + 1
         loss = torch.stack(self._losses).mean().item()
         self._losses.clear()
+        self._keys += self._step_keys
+        self._step_keys.clear()
         self.log.progress(done, self.stage, self.loader.mixture, loss)
         self._is_stopping = ranks.any(self._stop.signal is not None)
-        leaving = (
-            self._is_stopping or done == self.last_step or done - self.steps_before == args.max_steps_this_run
-        )
+        wanted_to_leave = self._is_stopping or done - self.steps_before == args.max_steps_this_run
         stage_ended = done in self.loader.plan.boundaries
-        saving = stage_ended or leaving or done % args.checkpointing_steps == 0
-        if saving or done % args.logging_steps == 0:
+        saving = stage_ended or wanted_to_leave or done % args.checkpointing_steps == 0
+        row_is_due = saving or done % args.logging_steps == 0
+        if row_is_due:
             self._log_row(done, gradient_norm, values)
         if stage_ended or done % args.validation_steps == 0:
             self._validate(done)
+            if not stage_ended and self._advance_on_plateau() == done:
+                stage_ended = saving = True
+                if not row_is_due:
+                    self._log_row(done, gradient_norm, values)
         if saving:
             self._save(done, stage_ended=stage_ended)
-        return leaving
+        return wanted_to_leave or done == self.last_step
 
     def finish(self) -> int:
         """Say how the run ended, and return the process's exit code."""
@@ -283,9 +304,22 @@ class TrainingRun:
         values = {"lr": rate, "target_mixture": position.mixture, "first_step": begin, "end_step": end}
         self.log.row("stage", step, position.stage, **values)
         name = run_name(args.wandb_project, position.stage_index, position.stage)
-        self.log.open_run(
-            position.stage, (args.difficulty and args.wandb_run_name) or name, plain(vars(args))
-        )
+        wanted = (args.difficulty and args.wandb_run_name) or name
+        self.log.open_stage(step, position.stage, wanted, plain(vars(args)))
+
+    def _close_stage_left_early(self) -> None:
+        """A stage that ended because the next one was asked for leaves what every stage leaves: a sheet and its final."""
+        if not (self.saved and self._path and self.ranks.is_writer):
+            return
+        before, step = self.saved["stage"], self.steps_before
+        name = stage_name(before["index"], before["name"], step)
+        folder = self.args.output_dir
+        is_next = self.loader.plan.at(step).stage != before["name"]
+        if is_next and self._path.parent.samefile(folder) and not (folder / name).exists():
+            self.stage = before["name"]
+            self._validate(step)
+            keep_as(self._path, name)
+            self.log.row("checkpoint", step, self.stage, file=name)
 
     def _log_row(self, done: int, gradient_norm: float, values: Mapping[str, Any]) -> None:
         row = {"lr": self._rate_at(done - 1), "target_mixture": self.loader.mixture, **self.tally.row()}
@@ -310,6 +344,34 @@ class TrainingRun:
         losses = ", ".join(f"{bucket} {loss:.4f}" for bucket, loss in values["loss_by_bucket"].items())
         self.log.say(f"Step {step:,}: held-out loss {losses}; SSIM {values['ssim']:.3f}; {sheet}")
 
+    def _advance_on_plateau(self) -> int | None:
+        """Where the flags ask for it and the stage brings no more, end it; return the step at which it ends."""
+        patience, least_gain = self.args.plateau_patience, self.args.plateau_least_gain
+        if patience is None:
+            return None
+        rows = read_rows(self.args.output_dir / METRICS) if self.ranks.is_writer else []
+        if not self.ranks.any(
+            is_plateau(stage_losses(rows, self.stage, self.loader.mixture), patience, least_gain)
+        ):
+            return None
+        reason = f"held-out loss fell by less than {least_gain:.1%} in {patience} validations"
+        end = self.loader.advance(reason)
+        self.log.say(f"Stage {self.stage} ends at step {end:,}: {reason}.")
+        return end
+
+    def _reporters(self) -> list[Reporter]:
+        """The services that ``--report_to`` names."""
+        args = self.args
+        if wandb_is_wanted(args.report_to):
+            group = args.wandb_group or args.output_dir.resolve().name
+            self._wandb = WandbRuns(args.output_dir, args.wandb_project, group, self._wandb_ids, self.log.say)
+            return [self._wandb]
+        return [TensorBoardRun(args.output_dir, self.steps_before)] if args.report_to == "tensorboard" else []
+
+    @property
+    def _wandb_ids(self) -> dict[str, Any]:
+        return dict(self.saved["wandb"]) if self.saved else {}
+
     def _save(self, step: int, *, stage_ended: bool) -> None:
         if not self.ranks.is_writer:
             return
@@ -330,7 +392,7 @@ class TrainingRun:
             "schedule": plan.schedule.to_dict(),
             "loader_state": self.loader.state_dict(),
             "args": plain(vars(self.args)),
-            "wandb": dict(self.log.wandb.ids) if self.log.wandb else self._wandb_ids,
+            "wandb": dict(self._wandb.ids) if self._wandb else self._wandb_ids,
             "versions": {"torch": str(torch.__version__), "world_size": self.ranks.world_size},
         }
         save_checkpoint(self.args.output_dir, name, content, limit=self.args.checkpoints_total_limit)

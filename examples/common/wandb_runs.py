@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from curriculum_sampler.errors import MissingExtraError
+
 try:
     import wandb
 except ImportError:  # optional: metrics.jsonl holds the same numbers
@@ -48,7 +50,7 @@ class WandbRuns:
         self._run: Any = None
         self._broken = wandb is None
 
-    def open(self, stage: str, name: str, config: Mapping[str, Any]) -> None:
+    def open(self, step: int, stage: str, name: str, config: Mapping[str, Any]) -> None:
         """Close the run in progress and open that of ``stage``, offline where there is no key or no network."""
         self.close()
         mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
@@ -112,10 +114,17 @@ class WandbRuns:
 def wandb_is_wanted(report_to: str) -> bool:
     """Whether to report to W&B: asked for, or installed and not disabled.
 
+    Raises:
+        MissingExtraError: It was asked for and is not installed.
+
     >>> wandb_is_wanted("jsonl")
     False
     """
     installed = importlib.util.find_spec("wandb") is not None
+    if report_to == "wandb" and not installed:
+        raise MissingExtraError(
+            "--report_to wandb needs Weights & Biases: pip install wandb, or choose another --report_to."
+        )
     enabled = os.environ.get("WANDB_MODE") != "disabled" and not os.environ.get("WANDB_DISABLED")
     return report_to == "wandb" or (report_to == "auto" and installed and enabled)
 

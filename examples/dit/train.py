@@ -27,7 +27,6 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
 import torch
 from common.arguments import as_text
 from common.folder_lock import only_run_in
-from common.latent_cache import cached_latents
 from common.optimizer import make_adamw
 from common.randomness import sample_generators, seed_globals
 from common.ranks import Ranks, joined_ranks
@@ -75,13 +74,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
             seed=args.seed,
         )
 
-    def latents_of(pictures: cs.CurriculumDataset) -> cs.CurriculumDataset:
-        if args.cache_latents is None:
-            return pictures
-        options = {} if args.endpoint_url is None else {"endpoint_url": args.endpoint_url}
-        return cached_latents(pictures, args.cache_latents, built().vae, **options)
-
-    run = open_run(TRAINER, args, ranks, latents_of)  # checkpoint, curriculum, data set, loader
+    run = open_run(TRAINER, args, ranks, vae=lambda: built().vae)  # checkpoint, curriculum, data set, loader
     if run is None:
         return 0
     model = built()
@@ -149,7 +142,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
             run.set_rate()
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm).item()
-            run.refuse_not_a_number(batch, norm)
+            run.refuse_not_a_number(norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)

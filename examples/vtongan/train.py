@@ -119,7 +119,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(painting, args.max_grad_norm).item()
             judge_norm = torch.nn.utils.clip_grad_norm_(judging, args.max_grad_norm).item()
-            run.refuse_not_a_number(whole, max(norm, judge_norm))
+            run.refuse_not_a_number(max(norm, judge_norm))
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)

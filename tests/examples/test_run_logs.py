@@ -123,8 +123,8 @@ def test_a_stage_closes_the_run_before_it_and_a_known_one_is_resumed(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     recorder = Recorder()
     runs, _ = opened(tmp_path, monkeypatch, recorder, {"easy": "known"})
-    runs.open("easy", "catvton-curriculum-stage1-easy", {})
-    runs.open("medium", "catvton-curriculum-stage2-medium", {})
+    runs.open(0, "easy", "catvton-curriculum-stage1-easy", {})
+    runs.open(0, "medium", "catvton-curriculum-stage2-medium", {})
     runs.log(7, {"loss": 1.0})
     runs.close()
     names = [(run["name"], run["resume"], run["group"], run["job_type"]) for run in recorder.opened]
@@ -144,7 +144,7 @@ def test_without_a_network_the_run_goes_on_offline(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("WANDB_MODE", raising=False)
     recorder = Recorder(fails_online=True)
     runs, said = opened(tmp_path, monkeypatch, recorder, {})
-    runs.open("easy", "name", {})
+    runs.open(0, "easy", "name", {})
     runs.log(1, {"loss": 1.0})
     assert [run["mode"] for run in recorder.opened] == ["online", "offline"]
     assert recorder.logged
@@ -160,7 +160,7 @@ def test_without_a_key_a_run_is_written_offline_for_real(
     monkeypatch.setenv("HOME", str(tmp_path))
     said: list[str] = []
     runs = WandbRuns(tmp_path, "catvton-curriculum", "folder", {}, said.append)
-    runs.open("easy", "catvton-curriculum-stage1-easy", {"seed": 1})
+    runs.open(0, "easy", "catvton-curriculum-stage1-easy", {"seed": 1})
     runs.log(1, {"train/loss": 1.0})
     runs.close()
     assert len(said) == 1
