@@ -72,5 +72,5 @@ check_real_run() {
 # summarise FOLDER...: where everything is, and what was learned.
 summarise() {
   say "Summary"
-  "$PYTHON" "$EXAMPLES/common/run_summary.py" "$@"
+  "$PYTHON" "$EXAMPLES/common/run_summary.py" --report "$OUTPUT_ROOT/training_report.html" "$@"
 }

@@ -7,7 +7,7 @@
 # A trainer that fails or is interrupted ends the script. The same command again goes on where it stopped.
 set -euo pipefail
 
-TRAINERS=(catvton)
+TRAINERS=(catvton dit vtongan)
 S3_PREFIXES=${S3_PREFIXES:-}
 
 # shellcheck source-path=SCRIPTDIR source=environment.sh

@@ -1,9 +1,10 @@
-"""One picture of a training: the planned mixture as areas, what was drawn as dots, held-out loss below."""
+"""One picture of a training: the planned mixture as areas, what was drawn as dots, learning rate and held-out loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Literal
 
 import matplotlib
 
@@ -16,13 +17,16 @@ from common.metrics_rows import Row, in_bucket_order, of_kind, realised_shares
 _COLOURS = ("#8ecae6", "#ffb703", "#d1495b", "#6a994e", "#9d4edd")
 
 
-def plot_training(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Draw the rows of a metrics file into a PNG.
+def plot_training(
+    rows: Sequence[Row], target: Path | IO[bytes], title: str, format: Literal["png", "svg"] = "png"
+) -> None:
+    """Draw the rows of a metrics file.
 
     Args:
         rows: All rows; those of kind ``train`` and ``validation`` are used.
-        path: Where the picture goes.
+        target: Where the picture goes.
         title: What stands above it.
+        format: Of the picture.
 
     Raises:
         ValueError: If there is no training row.
@@ -34,15 +38,23 @@ def plot_training(rows: Sequence[Row], path: Path, title: str) -> None:
         )
     buckets = in_bucket_order(sorted({name for row in training for name in row["target_mixture"]}))
     colours = dict(zip(buckets, _COLOURS * len(buckets), strict=False))
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 6), sharex=True, height_ratios=(3, 2))
+    figure, (upper, middle, lower) = plt.subplots(
+        3, 1, figsize=(9, 7), sharex=True, height_ratios=(3, 1, 2), layout="constrained"
+    )
     _planned(upper, training, buckets, colours)
     _drawn(upper, training, buckets)
     for step, stage in _entries(training):
-        for axes in (upper, lower):
+        for axes in (upper, middle, lower):
             axes.axvline(step, color="#333333", linewidth=0.8, linestyle=":")
         upper.text(step, 1.02, f" {stage}", fontsize=9)
     upper.set(ylim=(0, 1), ylabel="share of the global batch", title=f"{title}\n")
     upper.legend(loc="lower left", fontsize=8, framealpha=0.9)
+
+    steps = [0, *(row["step"] for row in training)]
+    rates = [row["lr"] for row in training]
+    middle.step(steps, [rates[0], *rates], where="pre", color="black", linewidth=1.2)
+    middle.set(ylabel="learning rate", ylim=(0, 1.15 * max(rates)))
+    middle.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
 
     for bucket in buckets:
         points = [
@@ -53,8 +65,7 @@ def plot_training(rows: Sequence[Row], path: Path, title: str) -> None:
         if points:
             lower.plot(*zip(*points, strict=True), "o-", color=colours[bucket], markersize=4, label=bucket)
     lower.set(xlabel="global step", ylabel="held-out loss", yscale="log")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(target, dpi=110, format=format)
     plt.close(figure)
 
 

@@ -1,6 +1,6 @@
 """Say in a few lines what trainings have left: checkpoints, sheets, a plot of the mixture, loss per bucket.
 
-python run_summary.py checkpoints_catvton_curriculum [...]
+python run_summary.py checkpoints_catvton_curriculum [...] [--report training_report.html]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common.html_report import write_report
 from common.metrics_rows import Row, in_bucket_order, of_kind, read_rows
 from common.mixture_plot import plot_training
 
@@ -22,15 +23,20 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="a trainer's --output_dir")
-    untrained = 0
-    for folder in parser.parse_args().folders:
+    parser.add_argument("--report", type=Path, help="write a page with all of it here: plots, tables, sheets")
+    args = parser.parse_args()
+    trained: list[Path] = []
+    for folder in args.folders:
         metrics = folder / "metrics.jsonl"
         if metrics.is_file() and of_kind(read_rows(metrics), "train"):
             print("\n".join(summary_lines(folder)))
+            trained.append(folder)
         else:
-            untrained += 1
             print(f"{folder}: metrics.jsonl holds no training row, so nothing was trained here.")
-    return 1 if untrained else 0
+    if args.report and trained:
+        write_report(trained, args.report)
+        print(f"Report, to open in a browser: {args.report}")
+    return 0 if len(trained) == len(args.folders) else 1
 
 
 def summary_lines(folder: Path) -> list[str]:

@@ -37,7 +37,7 @@ if stage == os.environ.get("STOP_AT"):
     sys.exit(int(os.environ["STOP_WITH"]))
 (folder / f"checkpoint_stage{number}-{stage}_step_{arguments['--max_train_steps']}.pt").touch()
 row = {"kind": "train", "step": 0, "stage": stage, "loss_by_bucket": {"easy": 1.0}, "target_mixture": {"easy": 1.0},
-       "samples_by_bucket": {"easy": 8}}
+       "samples_by_bucket": {"easy": 8}, "lr": 1e-3, "samples_per_second": 8.0, "data_wait_share": 0.0}
 with open(folder / "metrics.jsonl", "a") as metrics:
     metrics.write(json.dumps(row) + "\\n")
 """
@@ -226,7 +226,7 @@ def test_a_summary_tells_where_things_are_and_what_was_learned(tmp_path: Path) -
     def row(kind: str, step: int, **more: object) -> str:
         return json.dumps({"kind": kind, "step": step, "stage": "easy", **more}) + "\n"
 
-    train = {"loss_by_bucket": {"easy": 0.5}, "target_mixture": {"easy": 0.75, "hard": 0.25}}
+    train = {"loss_by_bucket": {"easy": 0.5}, "target_mixture": {"easy": 0.75, "hard": 0.25}, "lr": 1e-3}
     text = row("validation", 0, loss_by_bucket={"easy": 2.0, "hard": 4.0})
     text += row("train", 1, samples_by_bucket={"easy": 3, "hard": 1}, **train)
     text += row("train", 2, samples_by_bucket={"easy": 6, "hard": 2}, **train)
