@@ -102,6 +102,7 @@ class Ours(Reader):
     def __init__(self, place: Place, num_workers: int) -> None:
         super().__init__(place, num_workers)
         import curriculum_sampler
+        import curriculum_sampler.dataset
         import curriculum_sampler.loader
 
         self._library = curriculum_sampler
