@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
+
+from curriculum_sampler.errors import ArgumentError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,27 @@ class Ranks:
         values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values
+
+    def refuse_to_differ(self, what: str, value: Any) -> None:
+        """Stop all ranks where they do not hold the same value; all must ask together.
+
+        Raises:
+            ArgumentError: Two ranks differ. Going on, each would wait for something else, forever.
+        """
+        values = self.gather(value)
+        if any(other != values[0] for other in values):
+            raise ArgumentError(
+                f"{what} differs between ranks: {values}. Give every rank the same flags, and an --output_dir that all"
+                " machines see."
+            )
+
+    def from_writer(self, make: Callable[[], T]) -> T:
+        """What ``make`` returns on rank 0, on every rank; the others do not call it."""
+        values: list[Any] = [make() if self.is_writer else None]
+        if self.world_size > 1:
+            distributed.broadcast_object_list(values)
+        value: T = values[0]
+        return value
 
 
 @contextmanager

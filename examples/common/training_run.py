@@ -69,6 +69,7 @@ def open_run(
     path = find_checkpoint(args.resume_from_checkpoint, args.output_dir)
     saved = read_checkpoint(path, trainer) if path else None
     steps_before = saved["global_step"] if saved else 0
+    ranks.refuse_to_differ("The step of the checkpoint found", steps_before)
     if saved is None and find_checkpoint("latest", args.output_dir) and not args.dry_run:
         raise cs.ArgumentError(
             f"{args.output_dir} holds a training already, and a fresh start would write over it."
@@ -171,7 +172,7 @@ class TrainingRun:
             self.log.reporters = self._reporters()
         if args.resume_from_checkpoint == "latest" and self.saved is None:
             self.log.say(f"No checkpoint in {args.output_dir} yet: starting fresh.")
-        self._samples = self._held_out_samples() if ranks.is_writer else None
+        self._samples = self._held_out_samples()
         if ranks.is_writer and args.plateau_patience and not self._samples:
             raise cs.ArgumentError(
                 f"--plateau_patience {args.plateau_patience} watches the held-out loss, but the data has no split 'val'."
@@ -309,16 +310,21 @@ class TrainingRun:
 
     def _close_stage_left_early(self) -> None:
         """A stage that ended because the next one was asked for leaves what every stage leaves: a sheet and its final."""
-        if not (self.saved and self._path and self.ranks.is_writer):
+        if not (self.saved and self._path):
             return
         before, step = self.saved["stage"], self.steps_before
         name = stage_name(before["index"], before["name"], step)
         folder = self.args.output_dir
         is_next = self.loader.plan.at(step).stage != before["name"]
-        if is_next and self._path.parent.samefile(folder) and not (folder / name).exists():
+        if not is_next:
+            return
+        # The writer's word counts: others may look after it has made the file, or at a folder of their own.
+        writes = self.ranks.is_writer
+        if self.ranks.any(writes and self._path.parent.samefile(folder) and not (folder / name).exists()):
             self.stage = before["name"]
             self._validate(step)
-            keep_as(self._path, name)
+            if writes:
+                keep_as(self._path, name)
             self.log.row("checkpoint", step, self.stage, file=name)
 
     def _log_row(self, done: int, gradient_norm: float, values: Mapping[str, Any]) -> None:
@@ -334,6 +340,7 @@ class TrainingRun:
         self._keys.clear()
 
     def _validate(self, step: int) -> None:
+        """Look at the averaged weights: all ranks together where they are sharded, else the writer alone."""
         if self._samples is None:
             return
         sheet = self.args.output_dir / "samples" / f"step_{step}.png"
@@ -373,6 +380,9 @@ class TrainingRun:
         return dict(self.saved["wandb"]) if self.saved else {}
 
     def _save(self, step: int, *, stage_ended: bool) -> None:
+        if not (self.ranks.is_writer or self.state.is_sharded):
+            return
+        state = self.state.state_dict()  # sharded weights come from all ranks
         if not self.ranks.is_writer:
             return
         plan = self.loader.plan
@@ -385,7 +395,7 @@ class TrainingRun:
         content = {
             "trainer": self.trainer,
             "model_config": self._model_config,
-            **self.state.state_dict(),
+            **state,
             "global_step": step,
             "epoch": epoch,
             "stage": stage | {"start_step": plan.boundaries[position.stage_index]},
@@ -399,7 +409,12 @@ class TrainingRun:
         self.log.row("checkpoint", step, position.stage, file=name)
 
     def _held_out_samples(self) -> dict[str, Any] | None:
-        """The fixed samples of the ``val`` split; None, said aloud, where the data has none."""
+        """The fixed samples of the ``val`` split, on ranks that take part in validation; None, said aloud, without data."""
+        if self.state.is_sharded:
+            return self.ranks.from_writer(self._read_held_out)
+        return self._read_held_out() if self.ranks.is_writer else None
+
+    def _read_held_out(self) -> dict[str, Any] | None:
         try:
             dataset = get_vton_dataset(
                 **places(self.args), split="val", curriculum=self.args.curriculum_config

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import torch
 from common.randomness import rng_state, set_rng_state
+from common.sharded import gathered, moments_in_parts, part_of
 from common.tally import Tally
 from diffusers.training_utils import EMAModel
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from curriculum_sampler.errors import StateMismatchError
 
@@ -43,13 +45,21 @@ class TrainingState:
         if not self.averaged:
             self.averaged = [cast(nn.Parameter, parameter) for parameter in self.parameters.values()]
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank has its part of the weights only: what reads or writes them then needs all ranks."""
+        return any(isinstance(parameter, DTensor) for parameter in self.parameters.values())
+
     def state_dict(self) -> dict[str, Any]:
-        """Return tensors and plain types; the tensors are the live ones, to be written at once."""
+        """Return tensors and plain types; the tensors are the live ones, to be written at once.
+
+        Sharded weights are brought together: all ranks must call it, and rank 0 alone gets the tensors.
+        """
         return {
             "base_model": {"name": self.base, "frozen_digest": self.frozen_digest},
-            "model": {name: parameter.detach() for name, parameter in self.parameters.items()},
-            "ema": self.ema.state_dict() if self.ema else None,
-            "optimizer": self.optimizer.state_dict(),
+            "model": gathered({name: parameter.detach() for name, parameter in self.parameters.items()}),
+            "ema": gathered(self.ema.state_dict()) if self.ema else None,
+            "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "samples_seen": dict(self.tally.samples_seen),
             "bucket_loss": dict(self.tally.loss),
@@ -57,7 +67,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned in another process.
+        """Take over what ``state_dict`` returned in another process, sharded or not, whatever this one is.
 
         Raises:
             StateMismatchError: It continues another model or another base; nothing was changed.
@@ -65,19 +75,21 @@ class TrainingState:
         self._refuse_another_model(saved)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(saved["model"][name])
+                parameter.copy_(part_of(saved["model"][name], parameter))
         # The moments are the saved ones, the settings those asked for now: a load must not bring back old flags.
         settings = [
             {key: value for key, value in group.items() if key != "params"}
             for group in self.optimizer.param_groups
         ]
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(moments_in_parts(saved["optimizer"], self.optimizer))
         for group, given in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(given)
         if self.ema is not None and saved["ema"] is not None:
             decay = self.ema.decay
             self.ema.load_state_dict(saved["ema"])
             self.ema.decay = decay
+            shadows = zip(self.ema.shadow_params, self.averaged, strict=True)
+            self.ema.shadow_params = [part_of(shadow, parameter) for shadow, parameter in shadows]
             self.ema.to(next(iter(self.parameters.values())).device)
         if saved["scaler"]:  # empty where the saved run was not in half precision
             self.scaler.load_state_dict(saved["scaler"])

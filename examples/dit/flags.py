@@ -73,6 +73,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     own.add_argument("--freq_loss_weight", type=float, default=0.0, help="of the focal frequency loss")
     own.add_argument("--guidance_scale", type=float, help="of validation pictures")
     own.add_argument("--cache_latents", help="folder or s3:// place that common/cache_latents.py wrote")
+    own.add_argument(
+        "--fsdp",
+        action="store_true",
+        help="each rank keeps its part of weights, gradients, moments and averages; docs/many_gpus.md",
+    )
     own.add_argument("--num_epochs", type=int, help="total of the whole run, not of this call")
     own.add_argument(
         "--samples_per_epoch", type=int, help="draws of an epoch; the curriculum's epoch_size by default"
@@ -102,6 +107,16 @@ def _check(args: argparse.Namespace) -> None:
         raise ArgumentError(
             f"--num_epochs {args.num_epochs} and --max_train_steps {args.max_train_steps} both say how long to train."
             " Keep the one you mean."
+        )
+    if args.fsdp and args.mixed_precision == "fp16":
+        raise ArgumentError(
+            "--fsdp --mixed_precision fp16: the loss scale of fp16 asks whether any gradient overflowed, and each rank sees"
+            " its part of them only. Say --mixed_precision bf16, or leave --fsdp out."
+        )
+    if args.fsdp and args.use_8bit_adam:
+        raise ArgumentError(
+            "--fsdp --use_8bit_adam: 8-bit moments in parts are not supported. Leave one of the two out; from 5 ranks on,"
+            " moments in parts take less memory than whole 8-bit ones."
         )
     if args.snr_gamma is not None and args.objective == "flow":
         raise ArgumentError(

@@ -39,7 +39,7 @@ def look(
     samples: Mapping[str, Mapping[str, Any]],
     args: argparse.Namespace,
     title: str,
-    sheet: Path,
+    sheet: Path | None,
 ) -> dict[str, Any]:
     """Return the numbers of a validation, and save its sheet.
 
@@ -48,7 +48,7 @@ def look(
         samples: A collated batch of pictures per bucket; the sheet shows the first few of each.
         args: The run's flags.
         title: Stands on the sheet.
-        sheet: Where it goes.
+        sheet: Where it goes; None saves none.
     """
     device = next(model.network.parameters()).device
     objective = OBJECTIVES[args.objective]()
@@ -72,7 +72,8 @@ def look(
         "result": result,
         "truth": panel["image"],
     }
-    save_sheet(sheet, columns, [name for part in shown for name in part["bucket"]], title)
+    if sheet is not None:
+        save_sheet(sheet, columns, [name for part in shown for name in part["bucket"]], title)
     return {
         "loss_by_bucket": held_out_losses(model, objective, samples, args.seed),
         **picture_metrics(result, panel["image"], panel["agnostic_mask"]),

@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from common.folder_lock import only_run_in
 from common.optimizer import make_adamw
 from common.randomness import sample_generators, seed_globals
 from common.ranks import Ranks, joined_ranks
+from common.sharded import no_sync, shard, whole
 from common.training_run import open_run
 from common.training_state import TrainingState
 from common.validation import on_device
@@ -90,19 +91,26 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     if args.gradient_checkpointing:
         model.network.enable_gradient_checkpointing()
     torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
+    is_sharded = args.fsdp and ranks.world_size > 1
+    if is_sharded:
+        shard(model.network, model.network.blocks, half)
     weights = dict(model.trainable())
     parameters = list(weights.values())
     objective = OBJECTIVES[args.objective]()
     optimizer = make_adamw(args, parameters)
-    ema = EMAModel(parameters, decay=args.ema_decay, foreach=True) if args.use_ema else None
+    ema = EMAModel(parameters, decay=args.ema_decay, foreach=not is_sharded) if args.use_ema else None
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=args.mixed_precision == "fp16")
     network: torch.nn.Module = model.network
     if args.torch_compile:
         network = torch.compile(
             network
         )  # weights are saved from model.network: no `_orig_mod.` in their names
-    if ranks.world_size > 1:
+    without_sync: Callable[[], AbstractContextManager[None]] = nullcontext
+    if is_sharded:
+        without_sync = functools.partial(no_sync, model.network)
+    elif ranks.world_size > 1:
         network = DistributedDataParallel(network)
+        without_sync = network.no_sync
 
     def autocast() -> torch.autocast:
         return torch.autocast(ranks.device.type, half, enabled=half != torch.float32)
@@ -110,18 +118,19 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     def look_at_model(samples: Any, title: str, sheet: Path) -> dict[str, Any]:
         model.network.eval()
         with autocast():
-            values = look(model, samples, args, title, sheet)
+            values = look(model, samples, args, title, sheet if ranks.is_writer else None)
         model.network.train()
         return values
 
     state = TrainingState(weights, model.base, frozen_digest, optimizer, ema, scaler, run.tally)
     config = {"preset": args.model_preset, "size": args.model_size, "objective": args.objective}
     run.begin(state, config, look_at_model)
+    if args.fsdp and not is_sharded:
+        run.log.say("--fsdp does nothing in one process: start several with torchrun.")
     with run:
         for batch in run.batches():
             generators = sample_generators(args.seed, "training", run.step, batch["sample_id"])
-            alone = nullcontext() if run.is_update or ranks.world_size == 1 else network.no_sync()
-            with alone:
+            with nullcontext() if run.is_update else without_sync():
                 with autocast():
                     per_sample = dit_loss(
                         model,
@@ -141,7 +150,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
 
             run.set_rate()
             scaler.unscale_(optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm).item()
+            norm = whole(torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)).item()
             run.refuse_not_a_number(norm)
             scaler.step(optimizer)
             scaler.update()
