@@ -21,6 +21,23 @@ fail() {
   exit 2
 }
 
+# passing_signals COMMAND...: run a command, and hand it the signals that only this shell gets (a container's stop, a
+# scheduler's). Ended by one, the status is that of the signal even where a launcher between says 1.
+passing_signals() {
+  local child status=0 received=
+  set -m # a group of its own: without, a script's background commands ignore Ctrl-C
+  "$@" &
+  child=$!
+  set +m
+  trap 'received=130; kill -INT "$child" 2>/dev/null || true' INT
+  trap 'received=143; kill -TERM "$child" 2>/dev/null || true' TERM HUP
+  while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
+  wait "$child" || status=$?
+  trap - INT TERM HUP
+  ((status == 0)) || status=${received:-$status}
+  return "$status"
+}
+
 # prepare_python EXTRAS: make PYTHON an interpreter with curriculum-sampler[EXTRAS]. Nothing happens when that is done.
 prepare_python() {
   [[ -z ${PYTHON:-} ]] || return 0

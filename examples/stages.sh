@@ -39,7 +39,7 @@ train_in_stages() {
     resume=latest
     ((number == 1)) || resume=$folder/latest_checkpoint.pt
     say "$name, stage $number ($stage): to $total ${total_flag##*_} in all, learning rate $rate"
-    "${launch[@]}" "$EXAMPLES/$name/train.py" \
+    passing_signals "${launch[@]}" "$EXAMPLES/$name/train.py" \
       --difficulty "$stage" \
       "$total_flag" "$total" \
       --learning_rate "$rate" \

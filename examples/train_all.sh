@@ -24,7 +24,7 @@ folders=()
 for trainer in "${TRAINERS[@]}"; do
   folders+=("$OUTPUT_ROOT/checkpoints_${trainer}_curriculum")
   status=0
-  SUMMARY=no bash "$EXAMPLES/train_$trainer.sh" "$@" || status=$?
+  SUMMARY=no passing_signals bash "$EXAMPLES/train_$trainer.sh" "$@" || status=$?
   case $status in
     0) ;;
     2) exit 2 ;; # something is missing, and has been named

@@ -34,7 +34,8 @@ if [[ "$marker" == "not slow" ]]; then
   "$python" -m ruff format --check .
   "$python" -m mypy
 fi
-"$python" -m pytest --numprocesses "${TEST_PROCESSES:-2}" -m "$marker" tests "$@"
+# What belongs to one group (the demo) shares its expensive beginnings in one process.
+"$python" -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadgroup -m "$marker" tests "$@"
 if [[ "$marker" == "not slow" && $# -eq 0 ]]; then
   "$python" -m pytest --doctest-modules --pyargs curriculum_sampler
 fi

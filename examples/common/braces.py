@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from curriculum_sampler.errors import ArgumentError
+
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -19,12 +21,12 @@ def expand_braces(pattern: str) -> list[str]:
     (['plain'], ['p-09', 'p-10'])
 
     Raises:
-        ValueError: If a brace is not closed, or a range runs backwards.
+        ArgumentError: If a brace is not closed, or a range runs backwards.
     """
     found = _INNERMOST.search(pattern)
     if found is None:
         if "{" in pattern or "}" in pattern:
-            raise ValueError(f"Brace pattern {pattern!r}: a brace stands alone. Close it, or take it out.")
+            raise ArgumentError(f"Brace pattern {pattern!r}: a brace stands alone. Close it, or take it out.")
         return [pattern]
     head, inside, tail = pattern[: found.start()], found.group(1), pattern[found.end() :]
     expanded = (expand_braces(head + choice + tail) for choice in _choices(inside, pattern))
@@ -37,7 +39,7 @@ def _choices(inside: str, pattern: str) -> list[str]:
         return inside.split(",")
     first, last = limits.groups()
     if int(first) > int(last):
-        raise ValueError(
+        raise ArgumentError(
             f"Brace pattern {pattern!r}: range {first}..{last} runs backwards. Write the lower end first."
         )
     width = len(first) if first.startswith("0") else 0

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM ask a training loop to stop at its next step; a second one stops it at once."""
+"""Ctrl-C and SIGTERM ask a training loop to stop at its next step; a second Ctrl-C stops it at once.
+
+A second SIGTERM changes nothing: a scheduler that signals every process of a job, and a script that passes on what it
+gets, make two of one.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +48,8 @@ class StopRequest:
         self._restore()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
+        self.signal = self.signal or signal.Signals(number)
+        signal.signal(signal.SIGINT, self._before[signal.SIGINT])  # type: ignore[arg-type]
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -52,7 +52,7 @@ def get_vton_dataset(
         flip_probability: Share of the samples that are mirrored, all pictures of a sample alike.
 
     Raises:
-        ValueError: If no place is given, or the curriculum has no such stage.
+        ArgumentError: If no place is given, or the curriculum has no such stage.
         FileNotFoundError: If the curriculum's file is missing.
 
     Each sample is a dict:
@@ -74,7 +74,7 @@ def get_vton_dataset(
     if data_root is not None:
         places.append(str(data_root))
     if not places:
-        raise ValueError(
+        raise cs.ArgumentError(
             "get_vton_dataset: got neither s3_prefixes nor data_root. "
             "Name where the shards are, e.g. s3_prefixes=['s3://my-bucket/vton/v1']."
         )
@@ -91,7 +91,7 @@ def stage_alone(schedule: cs.StageSchedule, name: str) -> cs.StageSchedule:
     """Return a curriculum of one stage of another. Its ramp goes: there is no mixture before it to come from.
 
     Raises:
-        ValueError: If there is no such stage; the message lists those there are.
+        ArgumentError: If there is no such stage; the message lists those there are.
 
     >>> alone = stage_alone(cs.StageSchedule.load(DEFAULT_CURRICULUM), "medium")
     >>> [(stage.name, stage.steps, stage.lr) for stage in alone.stages]
@@ -102,7 +102,7 @@ def stage_alone(schedule: cs.StageSchedule, name: str) -> cs.StageSchedule:
             told = {key: value for key, value in stage.to_dict().items() if key not in ("ramp", "ramp_lr")}
             return cs.StageSchedule([cs.Stage.from_dict(told)], epoch_size=schedule.epoch_size)
     known = ", ".join(stage.name for stage in schedule.stages)
-    raise ValueError(
+    raise cs.ArgumentError(
         f"difficulty={name!r} is no stage of this curriculum, which has: {known}. "
         "Choose one of these, or add a [[stages]] table of that name to the curriculum's file."
     )
@@ -136,11 +136,11 @@ class TryOnArrays:
 
     def __post_init__(self) -> None:
         if (self.height is None) != (self.width is None):
-            raise ValueError(
+            raise cs.ArgumentError(
                 f"TryOnArrays: got height={self.height}, width={self.width}; give both or neither."
             )
         if not 0.0 <= self.flip_probability <= 1.0:
-            raise ValueError(
+            raise cs.ArgumentError(
                 f"TryOnArrays: got flip_probability={self.flip_probability!r}; it lies in [0, 1]."
             )
 

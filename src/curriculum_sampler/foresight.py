@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +13,17 @@ from .order import Order
 # Draws looked at in one step, which takes about a millisecond: enough to stay ahead of any training loop, few
 # enough that the first batch need not wait for the whole horizon.
 _STEP_DRAWS = 4096
+
+Run = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _Need:
+    """A run that a pass needs from its draw ``first`` to its draw ``last``, as far as was looked."""
+
+    run: Run
+    first: int
+    last: int
 
 
 class Foresight:
@@ -36,40 +49,50 @@ class Foresight:
         self._order = order
         self._run_bytes = run_bytes
         self._budget = num_bytes
-        self._horizon = self._forgotten = position
+        self._horizon = self._forgotten = self._looked = position
         self._held = 0.0
-        self._last_need: dict[tuple[str, int], int] = {}
+        self._last_need: dict[Run, int] = {}
+        # Beyond the horizon, but looked at: each draw is looked at once, however slowly the horizon moves.
+        self._in_view: deque[_Need] = deque()
+        self._latest: dict[tuple[Run, int], _Need] = {}
 
     @property
-    def needed(self) -> set[tuple[str, int]]:
+    def needed(self) -> set[Run]:
         """Runs (bucket, number) that draws between position and horizon need."""
         return set(self._last_need)
 
-    def advance(self, position: int, handed_out: int = 0) -> list[tuple[str, int]]:
+    def advance(self, position: int, handed_out: int = 0) -> list[Run]:
         """Move on, and return the runs that come into sight.
 
         Args:
             position: The draws before it are done with.
             handed_out: The draws before it are wanted at once: the horizon is at least there, whatever the budget.
         """
+        total, start = self._order.plan.total_draws, max(self._looked, position)
+        if self._looked < min(total, max(self._horizon + _STEP_DRAWS, position + _STEP_DRAWS, handed_out)):
+            self._look(start, min(total, max(start + _STEP_DRAWS, handed_out)))
+        # Only then: what is needed again soon is known, and not forgotten.
         if self._horizon < position or self._held > self._budget:
             self._forget(position)
-        stop = min(self._order.plan.total_draws, max(self._horizon + _STEP_DRAWS, handed_out))
         coming = []
-        for run, first, last in self._needs(self._horizon, stop):
+        while self._in_view:
+            need = self._in_view[0]
+            run = need.run
             if self._is_too_much(run) and self._forgotten < position:
                 self._forget(position)
-            if self._is_too_much(run) and first >= handed_out:
-                stop = first
+            if self._is_too_much(run) and need.first >= handed_out:
                 break
+            self._in_view.popleft()
+            if need.last < position:
+                continue
             if run not in self._last_need:
                 self._held += self._run_bytes[run[0]]
                 coming.append(run)
-            self._last_need[run] = max(last, self._last_need.get(run, last))
-        self._horizon = stop
+            self._last_need[run] = max(need.last, self._last_need.get(run, need.last))
+        self._horizon = self._in_view[0].first if self._in_view else self._looked
         return coming
 
-    def _is_too_much(self, run: tuple[str, int]) -> bool:
+    def _is_too_much(self, run: Run) -> bool:
         more = 0.0 if run in self._last_need else self._run_bytes[run[0]]
         return self._held + more > self._budget
 
@@ -80,8 +103,22 @@ class Foresight:
             del self._last_need[run]
             self._held -= self._run_bytes[run[0]]
 
-    def _needs(self, start: int, stop: int) -> Iterator[tuple[tuple[str, int], int, int]]:
-        """Yield (run, first draw that needs it, last draw that does) in order of first need."""
+    def _look(self, start: int, stop: int) -> None:
+        """Take these draws into view; what the draws before them needed in the same pass goes on."""
+        before, self._latest = self._latest, {}
+        for need, in_pass in self._needs(start, stop):
+            known = before.get((need.run, in_pass))
+            if known is None:
+                self._in_view.append(need)
+            else:
+                known.last = need.last
+                if known.first < self._horizon and need.run in self._last_need:
+                    self._last_need[need.run] = max(need.last, self._last_need[need.run])
+            self._latest[need.run, in_pass] = known or need
+        self._looked = stop
+
+    def _needs(self, start: int, stop: int) -> Iterator[tuple[_Need, int]]:
+        """Yield what each pass needs, and the pass, in order of first need."""
         if start >= stop:
             return
         draws = self._order.draws(start, stop)
@@ -96,4 +133,4 @@ class Foresight:
         for at in np.argsort(first).tolist():
             draw = first[at]
             run = draws.names[draws.bucket_ids[draw]], int(runs[draw])
-            yield run, start + int(draw), start + int(last[at])
+            yield _Need(run, start + int(draw), start + int(last[at])), int(draws.passes[draw])

@@ -33,7 +33,7 @@ from .verified import Found, VerifiedReads, in_few_reads
 # Of the bytes fetched as runs, this part may be fetched once more as single samples that could not wait; and at the
 # beginning, when nothing is at hand, so many bytes (but no larger part of all there are than the second). A request
 # for a sample takes as much work as half a run, so it shall remain the exception.
-ALONE_SHARE = 0.005
+ALONE_SHARE = 0.001
 ALONE_AT_FIRST, ALONE_AT_FIRST_SHARE = 4 << 20, 0.02
 
 # Runs fetched at a time, and how many of these ahead of need while that is quick.

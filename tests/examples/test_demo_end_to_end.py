@@ -12,13 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_all.sh"
 
 
 def run(folder: Path, python: str = sys.executable) -> str:
     environment = os.environ | {"PYTHON": python, "OUTPUT_ROOT": str(folder)}
     done = subprocess.run(
-        ["bash", SCRIPT, "--tiny"], env=environment, capture_output=True, text=True, timeout=1400
+        ["bash", SCRIPT, "--tiny"], env=environment, capture_output=True, text=True, timeout=2300
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
@@ -31,8 +33,7 @@ def demo(tmp_path_factory) -> tuple[Path, str]:
     return folder, run(folder)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_through_a_faulty_network_the_demo_ends_with_the_same_weights(demo, tmp_path):
     counts, python = tmp_path / "faults.json", tmp_path / "python"
     stand_in = Path(__file__).with_name("faulty_store.py")
@@ -54,8 +55,7 @@ def test_through_a_faulty_network_the_demo_ends_with_the_same_weights(demo, tmp_
         assert torch.equal(weights, faulty["model"][name]), name
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_the_demo_trains_through_its_curriculum_and_learns_in_every_bucket(demo):
     tmp_path, told = demo
     folder = tmp_path / "checkpoints_catvton_curriculum"
