@@ -102,9 +102,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=args.mixed_precision == "fp16")
     network: torch.nn.Module = model.network
     if args.torch_compile:
-        network = torch.compile(
-            network
-        )  # weights are saved from model.network: no `_orig_mod.` in their names
+        network.compile()  # in place, so weights keep their names: no `_orig_mod.`
     without_sync: Callable[[], AbstractContextManager[None]] = nullcontext
     if is_sharded:
         without_sync = functools.partial(no_sync, model.network)

@@ -217,7 +217,7 @@ def test_in_bfloat16_sharded_ranks_keep_their_weights_in_float32(runs: Runs, tmp
 
 @pytest.mark.slow
 def test_compiled_sharded_weights_keep_their_names(runs: Runs, whole: Path, tmp_path: Path) -> None:
-    runs.together(tmp_path, "--fsdp", "--torch_compile", "--max_steps_this_run", 1)
+    runs.together(tmp_path, *SHARDED, "--torch_compile", "--max_steps_this_run", 1)
     assert list(latest(tmp_path)["model"]) == list(latest(whole)["model"])
     assert column(tmp_path, "loss")[1] == pytest.approx(column(whole, "loss")[1], rel=2e-3)
 
