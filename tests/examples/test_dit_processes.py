@@ -222,6 +222,32 @@ def test_compiled_sharded_weights_keep_their_names(runs: Runs, whole: Path, tmp_
     assert column(tmp_path, "loss")[1] == pytest.approx(column(whole, "loss")[1], rel=2e-3)
 
 
+APART = """
+import os, sys
+from dit import train
+import curriculum_sampler as cs
+
+os.chdir(os.path.join(sys.argv[1], os.environ["RANK"]))
+try:
+    train.main(sys.argv[2:])
+except cs.ArgumentError as error:
+    assert "The step of the checkpoint found differs between ranks: [1, 0]" in str(error), error
+else:
+    raise AssertionError("it trained")
+"""
+
+
+@pytest.mark.slow
+def test_ranks_that_find_different_checkpoints_all_stop(runs: Runs, tmp_path: Path) -> None:
+    for rank in ("0", "1"):
+        (tmp_path / rank).mkdir()
+    runs.alone(tmp_path / "0" / "output", "--max_steps_this_run", 1)
+    script = tmp_path / "apart.py"
+    script.write_text(APART)
+    flags = runs.flags(Path("output"), "--fsdp", "--resume_from_checkpoint", "latest")
+    torchrun(2, script, tmp_path, *flags)
+
+
 def test_one_process_says_that_it_has_nothing_to_shard(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
