@@ -171,3 +171,27 @@ def test_the_script_does_not_hide_the_peer_of_its_name(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{BENCHMARKS}{os.pathsep}{tmp_path}"}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.stdout == "the package\n", ran.stderr
+
+
+@pytest.mark.slow
+def test_the_trainers_are_timed_by_what_they_say_of_themselves(tmp_path):
+    page, result = tmp_path / "page.md", tmp_path / "result.json"
+    page.write_text("before\n<!-- trainers: begin -->\nold\n<!-- trainers: end -->\nafter\n")
+    command = [sys.executable, str(BENCHMARKS / "trainers.py"), "--model_preset", "tiny", "--compile", "no"]
+    ran = subprocess.run(
+        [*command, "--steps", "8", "--json", str(result), "--docs", str(page)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads(result.read_text())["rows"]
+    assert [row["trainer"] for row in rows] == ["catvton", "dit", "vtongan"]
+    for row in rows:
+        assert row["steps_per_second"] == pytest.approx(row["samples_per_second"] / row["batch"])
+        assert 0 <= row["data_wait_share"] < 1
+    text = page.read_text()
+    assert text.startswith("before\n<!-- trainers: begin -->\n")
+    assert text.endswith("<!-- trainers: end -->\nafter\n")
+    assert "old" not in text
+    assert all(f"| {row['trainer']} | no | 4 |" in text for row in rows)

@@ -56,7 +56,7 @@ def test_the_demo_trains_through_its_curriculum_and_learns_in_every_bucket(
     looks = [row for row in rows if row["kind"] == "validation"]
     for bucket, before in looks[0]["loss_by_bucket"].items():
         assert looks[-1]["loss_by_bucket"][bucket] < AT_MOST[trainer] * before, bucket
-    assert looks[-1]["masked_l1"] < 0.5 * looks[0]["masked_l1"]
+    assert looks[-1]["masked_l1"] < 0.6 * looks[0]["masked_l1"]
 
     training = [row for row in rows if row["kind"] == "train"]
     # A row covers whole batches, so it holds the mixture of its stage to within a draw or two.
