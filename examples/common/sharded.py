@@ -75,7 +75,7 @@ def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return tensor
     part = distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
-    return part.clone()  # a part of its own, not a view that would hold on to the whole
+    return part.clone()  # some versions of torch give a view, which would hold on to the whole
 
 
 def moments_in_parts(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     parameters = list(weights.values())
     objective = OBJECTIVES[args.objective]()
     optimizer = make_adamw(args, parameters)
+    # torch 2.13 cannot copy a list of sharded tensors in one call, which is what `foreach` does.
     ema = EMAModel(parameters, decay=args.ema_decay, foreach=not is_sharded) if args.use_ema else None
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=args.mixed_precision == "fp16")
     network: torch.nn.Module = model.network
