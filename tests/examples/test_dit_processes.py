@@ -38,6 +38,7 @@ mixture = { easy = 0.25, medium = 0.25, hard = 0.50 }
 steps = 2
 lr = 5e-4
 """
+GUARD_SECONDS = 200
 SHARDED = ("--fsdp", "--gradient_checkpointing")
 
 
@@ -73,16 +74,21 @@ class Runs:
 
 def torchrun(ranks: int, script: Path, *words: Any) -> None:
     """Run a script in processes that know each other, and fail with what they said."""
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
         + [str(word) for word in (script, *words)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=250,
     )
-    assert done.returncode == 0, done.stdout
+    try:
+        said, _ = process.communicate(timeout=GUARD_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # a launcher that is killed leaves its ranks behind, waiting for each other
+        said, _ = process.communicate()
+        raise AssertionError(f"{script.name} hung on {ranks} ranks: {said}") from None
+    assert process.returncode == 0, said
 
 
 def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
