@@ -73,16 +73,14 @@ class Discriminator(nn.Module):
 
 @contextmanager
 def frozen(discriminator: nn.Module) -> Iterator[None]:
-    """Within, nothing of the discriminator can change: no weight gets a gradient, no singular vector moves.
+    """Within, no weight of the discriminator gets a gradient.
 
     A step of the generator goes through it so. Gradients still pass, to the picture that is judged.
     """
     wanted = [(parameter, parameter.requires_grad) for parameter in discriminator.parameters()]
-    was_training = discriminator.training
-    discriminator.requires_grad_(False).eval()
+    discriminator.requires_grad_(False)
     try:
         yield
     finally:
-        discriminator.train(was_training)
         for parameter, requires_grad in wanted:
             parameter.requires_grad_(requires_grad)

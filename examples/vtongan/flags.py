@@ -68,7 +68,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 _MEANINGLESS = {
     "pretrained_model_name_or_path": "it starts from nothing",
     "pretrained_vae_name_or_path": "it paints pixels, without an autoencoder",
-    "gradient_checkpointing": "computing a spectral layer twice would move its singular vector twice",
+    "gradient_checkpointing": "recomputing is not built into its networks",
     "snr_gamma": "it has no noise levels",
     "num_validation_inference_steps": "it paints in one step",
 }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vtongan.discriminator import Discriminator
 from vtongan.generator import Generator
 from vtongan.perceptual import PerceptualKind, build_perceptual
+from vtongan.spectral import SpectralConv2d
 from vtongan.warper import Warped, Warper
 
 from curriculum_sampler.errors import ArgumentError
@@ -142,6 +143,13 @@ class VTONGAN:
             *self.discriminator.named_buffers("discriminator"),
         ]
         return {**dict(self.weights()), **dict(buffers)}
+
+    def after_update(self) -> None:
+        """Let the singular vectors follow the weights; to be called once after each update."""
+        for part in (self.dresser, self.discriminator):
+            for layer in part.modules():
+                if isinstance(layer, SpectralConv2d):
+                    layer.advance()
 
     def move(self, device: torch.device) -> None:
         """Move to a device and get ready to train; weights stay in float32 under any mixed precision."""

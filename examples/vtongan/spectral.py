@@ -13,11 +13,12 @@ _FIRST_ROUNDS = 15
 
 
 class SpectralConv2d(nn.Conv2d):
-    """``Conv2d`` with its weight divided by its largest singular value, found by one power iteration a forward pass.
+    """``Conv2d`` with its weight divided by its largest singular value, found by power iteration.
 
-    The iteration goes on from ``left``, the left singular vector found so far. It follows from the weights alone, so
-    ranks agree on it; but it is state: a checkpoint without it goes on a little differently. Outside training the
-    vector is read and never written, so that looking at a model does not change it.
+    A forward pass begins at ``left``, the left singular vector found so far, and leaves it as it is: into how many
+    micro-batches a step is cut, how often a layer is computed in it, or that somebody looks at the model, makes no
+    difference. ``advance`` moves it, once after each update of the weight. It follows from the weights alone, so ranks
+    agree on it; but it is state: a checkpoint without it goes on a little differently.
 
     The division is done in float32 under any autocast: in half precision a norm of 1 is off by some thousandths,
     layer upon layer.
@@ -35,6 +36,11 @@ class SpectralConv2d(nn.Conv2d):
                 left = self._next(left)[0]
         self.register_buffer("left", left)
 
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Follow the weight to where an update has brought it."""
+        self.left.copy_(self._next(self.left)[0])
+
     def _next(self, left: Tensor) -> tuple[Tensor, Tensor]:
         matrix = self.weight.float().flatten(1)
         right = F.normalize(matrix.T @ left, dim=0)
@@ -45,8 +51,6 @@ class SpectralConv2d(nn.Conv2d):
         with torch.autocast(self.weight.device.type, enabled=False):
             with torch.no_grad():
                 left, right = self._next(self.left)
-                if self.training:
-                    self.left.copy_(left)
             norm = left @ (self.weight.float().flatten(1) @ right)
             weight: Tensor = self.weight.float() / norm.clamp_min(1e-8)
         return weight

@@ -122,6 +122,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
             run.refuse_not_a_number(max(norm, judge_norm))
             scaler.step(optimizer)
             scaler.update()
+            model.after_update()
             optimizer.zero_grad(set_to_none=True)
             if ema:
                 ema.step(painting)

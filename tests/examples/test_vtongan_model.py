@@ -186,6 +186,7 @@ def train(
         for part in (model.dresser, model.discriminator):
             torch.nn.utils.clip_grad_norm_(part.parameters(), args.max_grad_norm)
         optimizer.step()
+        model.after_update()
         errors.append(masked_l1(worn.result, batch["image"], batch["agnostic_mask"]).mean().item())
     return errors
 
