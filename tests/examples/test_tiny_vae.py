@@ -10,7 +10,7 @@ from common.tiny_vae import fit_last_layer, main, new_tiny_vae, whiten_latents
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from .catvton_runs import Runs
+from .trainer_runs import Runs
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from common.vton_data import get_vton_dataset
 from diffusers.training_utils import EMAModel
 from PIL import Image
 
-from .catvton_runs import Runs
+from .trainer_runs import Runs
 
 
 def test_averaged_weights_are_lent_and_taken_back() -> None:

@@ -1,16 +1,27 @@
-"""Laws of the CatVTON trainer that need processes of their own: killed, interrupted, and several at once."""
+"""The trainers' contract where it needs processes of their own: killed, interrupted, and several at once."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .catvton_runs import EXAMPLES, Runs, assert_same_training, latest, losses_by_step, rows, samples_by_step
+from .trainer_runs import (
+    EXAMPLES,
+    TRAINERS,
+    Runs,
+    assert_same_training,
+    latest,
+    losses_by_step,
+    rows,
+    samples_by_step,
+)
+
+pytestmark = pytest.mark.parametrize("trainer", TRAINERS, indirect=True, scope="session")
 
 
 def wait_for(path: Path, text: str, process: subprocess.Popen[str], seconds: float = 120) -> None:
@@ -68,23 +79,33 @@ def test_a_signal_saves_at_the_next_step_and_the_exit_code_tells_of_it(
 
 @pytest.mark.slow
 def test_two_ranks_see_the_global_batches_of_one_process(runs: Runs, whole: Path, tmp_path: Path) -> None:
-    process = runs.start(tmp_path, ranks=2)
-    said, _ = process.communicate(timeout=250)
-    assert process.returncode == 0, said
+    runs.together(tmp_path)
     assert samples_by_step(tmp_path) == samples_by_step(whole)
-    one, two = latest(whole), latest(tmp_path)
-    assert one["samples_seen"] == two["samples_seen"]
+    assert latest(tmp_path)["samples_seen"] == latest(whole)["samples_seen"]
     assert losses_by_step(tmp_path) == pytest.approx(losses_by_step(whole), rel=2e-3)
 
 
 @pytest.mark.slow
-def test_a_run_of_two_ranks_goes_on_in_one_process(runs: Runs, whole: Path, tmp_path: Path) -> None:
-    process = runs.start(tmp_path, "--max_steps_this_run", 4, ranks=2)
-    said, _ = process.communicate(timeout=250)
-    assert process.returncode == 0, said
-    assert runs(tmp_path, "--resume_from_checkpoint", "latest") == 0
+def test_two_ranks_accumulate_the_micro_batches_of_one_process(
+    runs: Runs, whole: Path, tmp_path: Path
+) -> None:
+    runs.together(tmp_path, "--train_batch_size", 2, "--gradient_accumulation_steps", 2)
     assert samples_by_step(tmp_path) == samples_by_step(whole)
-    assert "going on with 1" in (tmp_path / "training.log").read_text()
+    assert losses_by_step(tmp_path) == pytest.approx(losses_by_step(whole), rel=2e-3)
+
+
+@pytest.mark.slow
+def test_ranks_may_come_and_go_in_the_middle_of_a_stage(runs: Runs, whole: Path, tmp_path: Path) -> None:
+    resume = ("--resume_from_checkpoint", "latest")
+    assert runs(tmp_path, "--max_steps_this_run", 2) == 0  # of three easy ones
+    runs.together(tmp_path, *resume, "--max_steps_this_run", 2)  # one easy, one medium
+    assert runs(tmp_path, *resume) == 0
+    assert samples_by_step(tmp_path) == samples_by_step(whole)
+    assert latest(tmp_path)["samples_seen"] == latest(whole)["samples_seen"]
+    assert losses_by_step(tmp_path) == pytest.approx(losses_by_step(whole), rel=2e-3)
+    log = (tmp_path / "training.log").read_text()
+    assert "Saved by 1 processes, going on with 2." in log
+    assert "Saved by 2 processes, going on with 1." in log
 
 
 @pytest.mark.slow
@@ -96,15 +117,16 @@ def test_an_error_is_one_line_and_no_traceback(runs: Runs, tmp_path: Path) -> No
     assert "Traceback" not in said
 
 
-def test_help_answers_without_loading_torch(tmp_path: Path) -> None:
-    import sys
+OWN_FLAG = {"catvton": "--dream_training", "dit": "--num_epochs", "vtongan": "--no_ttur"}
 
+
+def test_help_answers_without_loading_torch(trainer: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
-    told: Any = subprocess.run(
-        [sys.executable, str(EXAMPLES / "catvton" / "train.py"), "--help"],
+    told = subprocess.run(
+        [sys.executable, str(EXAMPLES / trainer / "train.py"), "--help"],
         env={"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
     )
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "--cond_dropout_prob" in told.stdout
+    assert OWN_FLAG[trainer] in told.stdout

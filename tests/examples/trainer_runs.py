@@ -1,25 +1,31 @@
-"""What the tests of the CatVTON trainer share: small data, a short curriculum, and calls of the real ``train.py``."""
+"""What the tests of the trainers share: small data, a short curriculum, and calls of the real ``train.py``."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from catvton import train
+from common import training_run
 from common.bucketed_shards import write_bucketed_shards
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+TRAINERS = ("catvton", "dit", "vtongan")
 COUNTS = {
     "train": {"easy": 12, "medium": 12, "hard": 12},
     "val": {"easy": 3, "medium": 3, "hard": 3},
 }
 STAGES = [("easy", 3, 2e-3), ("medium", 3, 1e-3), ("hard", 2, 5e-4)]
 ENDS = [3, 6, 8]
+BATCH = 4
 CURRICULUM = """
 [[stages]]
 name = "easy"
@@ -42,34 +48,80 @@ lr = 5e-4
 
 
 class Runs:
-    """Calls of the trainer on one set of shards."""
+    """Calls of one trainer on one set of shards.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where shards and curriculum lie; written by whoever is first.
+        trainer: One of `TRAINERS`.
+
+    Attributes:
+        train: The trainer's module, its ``train.py``.
+        rates: By output folder, the rates of the optimizer's groups at every update made in this process.
+    """
+
+    def __init__(self, folder: Path, trainer: str) -> None:
         torch.set_num_threads(1)
+        self.trainer = trainer
+        self.train: Any = importlib.import_module(f"{trainer}.train")
+        self.rates: defaultdict[Path, list[list[float]]] = defaultdict(list)
         self.shards = folder / "shards"
         self.curriculum = folder / "curriculum.toml"
-        self.curriculum.write_text(CURRICULUM)
-        write_bucketed_shards(str(self.shards), COUNTS, seed=3, samples_per_shard=4, height=32, width=24)
+        if not self.curriculum.exists():
+            write_bucketed_shards(str(self.shards), COUNTS, seed=3, samples_per_shard=4, height=32, width=24)
+            self.curriculum.write_text(CURRICULUM)
 
     def flags(self, output: Path, *more: Any) -> list[str]:
         """A tiny run's flags; ``more`` wins over those before it."""
         fixed = (
-            f"--model_preset tiny --height 32 --width 24 --train_batch_size 4 --dataloader_num_workers 0 --logging_steps 2 --checkpointing_steps 2"
-            f" --validation_steps 1000 --num_validation_samples 1 --num_validation_inference_steps 2 --report_to jsonl"
-            f" --log_sample_ids --s3_prefixes {self.shards} --curriculum_config {self.curriculum} --output_dir {output}"
+            "--model_preset tiny --height 32 --width 24 --train_batch_size 4 --dataloader_num_workers 0"
+            " --logging_steps 2 --checkpointing_steps 2 --validation_steps 1000 --num_validation_samples 1"
+            f" --report_to jsonl --log_sample_ids --s3_prefixes {self.shards}"
+            f" --curriculum_config {self.curriculum} --output_dir {output}"
         )
+        if self.trainer != "vtongan":  # which paints in one step
+            fixed += " --num_validation_inference_steps 2"
         return [*fixed.split(), *(str(word) for word in more)]
 
     def __call__(self, output: Path, *more: Any) -> int:
         """Train in this process."""
-        return train.main(self.flags(output, *more))
+        told = self.rates[output]
+        hook = register_optimizer_step_pre_hook(
+            lambda optimizer, args, values: told.append([group["lr"] for group in optimizer.param_groups])
+        )
+        try:
+            code: int = self.train.main(self.flags(output, *more))
+        finally:
+            hook.remove()
+        return code
+
+    def stage_by_stage(self, output: Path, *more: Any) -> None:
+        """Train as the specification's scripts do: one call per stage, each from where the one before ended."""
+        for (name, _, rate), end in zip(STAGES, ENDS, strict=True):
+            path = "latest" if name == "easy" else output / "latest_checkpoint.pt"
+            given = ("--difficulty", name, "--max_train_steps", end, "--learning_rate", rate)
+            assert self(output, *given, "--resume_from_checkpoint", path, *more) == 0
+
+    def cut_off(self, output: Path, step: int, *more: Any) -> None:
+        """Train until the power fails in the middle of a step, with nothing saved of it."""
+
+        def fail(*args: Any, **values: Any) -> None:
+            if values["step"] == step:
+                raise PowerCut
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training_run, "refuse_not_a_number", fail)
+            try:
+                self(output, *more)
+            except PowerCut:
+                return
+        raise AssertionError(f"step {step} was never begun")
 
     def command(self, output: Path, *more: Any, ranks: int = 1) -> list[str]:
         """The command line of a run in a process of its own."""
         launcher = [sys.executable]
         if ranks > 1:
             launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-        return [*launcher, str(EXAMPLES / "catvton" / "train.py"), *self.flags(output, *more)]
+        return [*launcher, str(EXAMPLES / self.trainer / "train.py"), *self.flags(output, *more)]
 
     def start(self, output: Path, *more: Any, ranks: int = 1) -> subprocess.Popen[str]:
         """Start a run in a process of its own."""
@@ -81,6 +133,16 @@ class Runs:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+
+    def together(self, output: Path, *more: Any) -> None:
+        """Train in two processes."""
+        process = self.start(output, *more, ranks=2)
+        said, _ = process.communicate(timeout=250)
+        assert process.returncode == 0, said
+
+
+class PowerCut(BaseException):
+    """Nothing of the trainer's may catch it."""
 
 
 def rows(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
