@@ -53,6 +53,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = shared_parser("Train CatVTON through a curriculum, in one process or stage by stage.")
     own = parser.add_argument_group("catvton")
     own.add_argument("--train_all", action="store_true", help="all weights, not only self-attention")
+    own.add_argument(
+        "--attention_weights", type=Path, help="begin with published self-attention: a file, or its folder"
+    )
     own.add_argument("--cond_dropout_prob", type=float, default=0.1, help="how often the garment is hidden")
     own.add_argument("--loss_region", choices=["full", "person", "masked"], default="full")
     own.add_argument(

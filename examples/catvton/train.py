@@ -25,6 +25,7 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
     parse_arguments()
 
 import torch
+from catvton.attention_weights import load_attention
 from catvton.look import look
 from catvton.losses import catvton_loss
 from catvton.model import CatVTON, build_catvton
@@ -81,6 +82,8 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
         raise cs.ArgumentError(
             f"--height {args.height} --width {args.width}: this autoencoder needs multiples of {model.vae_factor}. Round them."
         )
+    if args.attention_weights is not None and run.saved is None:
+        load_attention(model.unet, args.attention_weights)
     half = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[args.mixed_precision]
     frozen_digest = model.frozen_digest()
     model.move(ranks.device, half)
