@@ -91,5 +91,8 @@ def joined_ranks() -> Iterator[Ranks]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(rank, world_size, device)
+        # A thread of gloo may still be letting go of the last collective's tensors, for which it needs the interpreter:
+        # one that is ending would abort the process. While all wait for each other, the thread has its turn.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()

@@ -277,12 +277,10 @@ def test_what_cannot_be_sharded_is_refused(flags: list[str], says: str) -> None:
 PARTS = """
 import torch
 import torch.distributed as distributed
+from common.ranks import joined_ranks
 from common.sharded import gathered, moments_in_parts, part_of, shard, whole
 from torch import nn
 
-distributed.init_process_group("gloo")
-rank = distributed.get_rank()
-torch.manual_seed(5)
 
 class Clock(nn.Linear):
     def forward(self, time):
@@ -290,44 +288,50 @@ class Clock(nn.Linear):
         return super().forward(time[:, None])
 
 
-clock = Clock(1, 1)
-shard(clock, [], torch.bfloat16)
-with torch.autocast("cpu", torch.bfloat16):
-    clock(torch.tensor([999.4]))
-assert clock.seen.item() == torch.tensor(999.4).item()  # in bfloat16 it would be 1000
-assert clock.weight.dtype == torch.float32
+def main(rank):
+    torch.manual_seed(5)
 
-network = nn.Sequential(nn.Linear(4, 7), nn.Linear(7, 2), nn.Linear(2, 1))  # 7, 2 and 1 rows for 3 ranks
-wholes = [weight.detach().clone() for weight in network.parameters()]
-shard(network, [network[0]], torch.float32)
-weights = list(network.parameters())
+    clock = Clock(1, 1)
+    shard(clock, [], torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        clock(torch.tensor([999.4]))
+    assert clock.seen.item() == torch.tensor(999.4).item()  # in bfloat16 it would be 1000
+    assert clock.weight.dtype == torch.float32
 
-for one, weight in zip(wholes, weights, strict=True):
-    assert torch.equal(whole(weight), one) and whole(weight).shape == weight.shape
-    part = part_of(one, weight)
-    assert torch.equal(part.to_local(), weight.to_local())
-    assert part.to_local().untyped_storage().nbytes() == 4 * part.to_local().numel()  # nothing holds on to the whole
-    assert part_of(one, one) is one and whole(one) is one
+    network = nn.Sequential(nn.Linear(4, 7), nn.Linear(7, 2), nn.Linear(2, 1))  # 7, 2 and 1 rows for 3 ranks
+    wholes = [weight.detach().clone() for weight in network.parameters()]
+    shard(network, [network[0]], torch.float32)
+    weights = list(network.parameters())
 
-optimizer = torch.optim.AdamW(weights, lr=0.1)
-network(torch.ones(3, 4)).square().sum().backward()
-optimizer.step()
-saved = gathered({"tree": [optimizer.state_dict(), "text"]})["tree"][0]
-tensors = [saved["state"][place][name] for place in range(6) for name in ("exp_avg", "exp_avg_sq")]
-assert saved["state"][0]["step"] == 1
-if rank == 0:
-    assert [tuple(tensor.shape) for tensor in tensors[::2]] == [tuple(one.shape) for one in wholes]
-else:
-    assert tensors == [None] * 12
+    for one, weight in zip(wholes, weights, strict=True):
+        assert torch.equal(whole(weight), one) and whole(weight).shape == weight.shape
+        part = part_of(one, weight)
+        assert torch.equal(part.to_local(), weight.to_local())
+        assert part.to_local().untyped_storage().nbytes() == 4 * part.to_local().numel()  # nothing holds on to the whole
+        assert part_of(one, one) is one and whole(one) is one
 
-everywhere = [saved]
-distributed.broadcast_object_list(everywhere)
-other = torch.optim.AdamW(weights, lr=0.1)
-other.load_state_dict(moments_in_parts(everywhere[0], other))
-for weight in weights:
-    for name, moment in optimizer.state[weight].items():
-        assert torch.equal(whole(moment), whole(other.state[weight][name])), name
-distributed.destroy_process_group()
+    optimizer = torch.optim.AdamW(weights, lr=0.1)
+    network(torch.ones(3, 4)).square().sum().backward()
+    optimizer.step()
+    saved = gathered({"tree": [optimizer.state_dict(), "text"]})["tree"][0]
+    tensors = [saved["state"][place][name] for place in range(6) for name in ("exp_avg", "exp_avg_sq")]
+    assert saved["state"][0]["step"] == 1
+    if rank == 0:
+        assert [tuple(tensor.shape) for tensor in tensors[::2]] == [tuple(one.shape) for one in wholes]
+    else:
+        assert tensors == [None] * 12
+
+    everywhere = [saved]
+    distributed.broadcast_object_list(everywhere)
+    other = torch.optim.AdamW(weights, lr=0.1)
+    other.load_state_dict(moments_in_parts(everywhere[0], other))
+    for weight in weights:
+        for name, moment in optimizer.state[weight].items():
+            assert torch.equal(whole(moment), whole(other.state[weight][name])), name
+
+
+with joined_ranks() as ranks:
+    main(ranks.rank)
 """
 
 
