@@ -41,6 +41,7 @@ class TensorBoardRun:
         """Log numbers at a global step."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # a process that is killed shall have said what its log says
 
     def log_picture(self, step: int, name: str, path: Path) -> None:
         """Log a picture that lies at ``path``."""
