@@ -142,6 +142,28 @@ def read_any_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
+def model_of(args: argparse.Namespace) -> Trained:
+    """Load the model that the flags of ``trained_flags.py`` name."""
+    changes = Changes(
+        base=args.pretrained_model_name_or_path,
+        vae=args.pretrained_vae_name_or_path,
+        steps=args.steps,
+        guidance_scale=args.guidance_scale,
+        height=args.height,
+        width=args.width,
+        mixed_precision=args.mixed_precision,
+    )
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if args.attention_weights is not None:
+        return load_published(args.attention_weights, device=device, changes=changes)
+    return load_trained(args.checkpoint, weights=args.weights, device=device, changes=changes)
+
+
+def repainted(result: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """The result with the original pixels outside the mask."""
+    return torch.where(batch["agnostic_mask"] > 0.5, result, batch["image"])
+
+
 def load_trained(
     path: Path,
     *,
@@ -357,17 +379,23 @@ def _refuse_meaningless(told: Mapping[str, Any]) -> None:
 @contextmanager
 def _base_is_there(args: argparse.Namespace) -> Iterator[None]:
     """Say where the base was looked for, and how to name another place."""
+    named = {
+        "--pretrained_model_name_or_path": args.pretrained_model_name_or_path,
+        "--pretrained_vae_name_or_path": args.pretrained_vae_name_or_path,
+    }
+    told = {flag: str(place) for flag, place in named.items() if place}
     try:
+        for place in told.values():
+            # A name on the Hub is OWNER/NAME; nothing else need be asked for there.
+            if (Path(place).is_absolute() or place.count("/") > 1) and not Path(place).exists():
+                raise FileNotFoundError(f"there is no {place}")
         yield
     except CurriculumError:
         raise
     except (OSError, ValueError) as error:
-        named = {
-            "--pretrained_model_name_or_path": args.pretrained_model_name_or_path,
-            "--pretrained_vae_name_or_path": args.pretrained_vae_name_or_path,
-        }
-        told = " and ".join(f"{flag} {place}" for flag, place in named.items() if place)
+        places = " and ".join(f"{flag} {place}" for flag, place in told.items())
+        why = str(error).splitlines()[0]
         raise ArgumentError(
-            f"The frozen weights were not found where the training had them, {told} ({error}). If they have moved, pass"
-            " that flag with their place now."
+            f"The frozen weights are not where the training had them, {places}: {why}. If they have moved, pass that flag"
+            " with their place now."
         ) from error
