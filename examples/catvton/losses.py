@@ -114,7 +114,7 @@ def catvton_loss(
     noise = keyed_normal(latents.clean.shape[1:], generators, latents.clean)
 
     condition = latents.without_garment(dropped)
-    network = unet or model.unet
+    network = model.unet if unet is None else unet  # a compiled one has no truth value
 
     def predict(noisy: Tensor) -> Tensor:
         seen = torch.cat([noisy, latents.mask, condition], dim=1)  # only `noisy` is ever rectified

@@ -191,7 +191,8 @@ def dit_loss(
     told = told.hiding(chances[:, 0] < garment_dropout, chances[:, 1] < category_dropout)
 
     noisy = objective.add_noise(clean, noise, times)
-    predicted = (network or model.network)(noisy, told.person, told.garment, times, told.category)
+    called = model.network if network is None else network  # a compiled one has no truth value
+    predicted = called(noisy, told.person, told.garment, times, told.category)
     error = predicted.float() - objective.target(clean, noise)
     per_sample = error.square().flatten(1).mean(1)
     if freq_loss_weight:
