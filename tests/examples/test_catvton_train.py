@@ -16,16 +16,13 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 import curriculum_sampler as cs
 
-from .trainer_runs import Runs, latest, rows
+from .trainer_runs import Runs, curriculum, latest, rows
 
 
 def test_the_loss_falls(runs: Runs, tmp_path: Path) -> None:
-    long = (
-        runs.curriculum.read_text().replace("steps = 3", "steps = 25").replace("steps = 2\n", "steps = 20\n")
-    )
-    curriculum = tmp_path / "long.toml"
-    curriculum.write_text(long)
-    assert runs(tmp_path / "run", "--curriculum_config", curriculum, "--train_batch_size", 8) == 0
+    longer = tmp_path / "longer.toml"
+    longer.write_text(curriculum([("easy", 25, 2e-3), ("medium", 25, 1e-3), ("hard", 20, 5e-4)]))
+    assert runs(tmp_path / "run", "--curriculum_config", longer, "--train_batch_size", 8) == 0
     before, *_, after = rows(tmp_path / "run", "validation")
     for bucket, loss in before["loss_by_bucket"].items():
         assert after["loss_by_bucket"][bucket] < 0.6 * loss

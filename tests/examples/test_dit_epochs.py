@@ -8,7 +8,7 @@ import pytest
 
 import curriculum_sampler as cs
 
-from .trainer_runs import Runs, assert_same_training, latest, rows
+from .trainer_runs import Runs, assert_same_training, curriculum, latest, rows
 
 pytestmark = pytest.mark.parametrize("trainer", ["dit"], indirect=True, scope="session")
 
@@ -18,15 +18,10 @@ ENDS = [5, 8, 11]
 
 
 @pytest.fixture(scope="module")
-def flags(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def flags(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """What makes a run count in epochs."""
-    text = runs.curriculum.read_text()
-    for name, epochs, _ in STAGES:
-        before, table = text.split(f'name = "{name}"')
-        steps = next(line for line in table.splitlines() if line.startswith("steps"))
-        text = before + f'name = "{name}"' + table.replace(steps, f"epochs = {epochs}", 1)
     path = tmp_path_factory.mktemp("epochs") / "curriculum.toml"
-    path.write_text(text)
+    path.write_text(curriculum(STAGES, "epochs"))
     return "--curriculum_config", str(path), "--samples_per_epoch", "10"
 
 

@@ -25,6 +25,7 @@ from .trainer_runs import (
     TRAINERS,
     Runs,
     assert_same_training,
+    curriculum,
     latest,
     losses_by_step,
     rows,
@@ -271,7 +272,7 @@ PLATEAU = ("--plateau_patience", 1, "--plateau_least_gain", 1.0, "--validation_s
 
 def test_a_plateau_ends_a_stage_and_a_resumed_run_follows(runs: Runs, tmp_path: Path) -> None:
     straight, cut, longer = tmp_path / "straight", tmp_path / "cut", tmp_path / "longer.toml"
-    longer.write_text(runs.curriculum.read_text().replace("steps = 2\n", "steps = 3\n"))
+    longer.write_text(curriculum((name, 3, rate) for name, _, rate in STAGES))
     flags = (*PLATEAU, "--curriculum_config", longer)
     assert runs(straight, *flags) == 0
     begun = [(row["stage"], row["first_step"]) for row in rows(straight, "stage")]

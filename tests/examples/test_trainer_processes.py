@@ -15,6 +15,7 @@ from .trainer_runs import (
     TRAINERS,
     Runs,
     assert_same_training,
+    curriculum,
     latest,
     losses_by_step,
     rows,
@@ -34,10 +35,10 @@ def wait_for(path: Path, text: str, process: subprocess.Popen[str], seconds: flo
         time.sleep(0.02)
 
 
-def endless(runs: Runs, folder: Path) -> Path:
+def endless(folder: Path) -> Path:
     """A curriculum too long to end by itself."""
     path = folder / "endless.toml"
-    path.write_text(runs.curriculum.read_text().replace("steps = 3", "steps = 100000", 1))
+    path.write_text(curriculum([("easy", 100_000, 2e-3)]))
     return path
 
 
@@ -63,7 +64,7 @@ def test_a_signal_saves_at_the_next_step_and_the_exit_code_tells_of_it(
     runs: Runs, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     run = tmp_path / "run"
-    flags = ("--curriculum_config", endless(runs, tmp_path), "--checkpointing_steps", 100_000)
+    flags = ("--curriculum_config", endless(tmp_path), "--checkpointing_steps", 100_000)
     process = runs.start(run, *flags, "--dataloader_num_workers", 1)
     wait_for(run / "metrics.jsonl", '"step": 2', process)
     process.send_signal(number)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +27,19 @@ COUNTS = {
 STAGES = [("easy", 3, 2e-3), ("medium", 3, 1e-3), ("hard", 2, 5e-4)]
 ENDS = [3, 6, 8]
 BATCH = 4
-CURRICULUM = """
-[[stages]]
-name = "easy"
-mixture = { easy = 1.0 }
-steps = 3
-lr = 2e-3
+MIXTURES = {
+    "easy": "{ easy = 1.0 }",
+    "medium": "{ easy = 0.30, medium = 0.70 }",
+    "hard": "{ easy = 0.25, medium = 0.25, hard = 0.50 }",
+}
 
-[[stages]]
-name = "medium"
-mixture = { easy = 0.30, medium = 0.70 }
-steps = 3
-lr = 1e-3
 
-[[stages]]
-name = "hard"
-mixture = { easy = 0.25, medium = 0.25, hard = 0.50 }
-steps = 2
-lr = 5e-4
-"""
+def curriculum(stages: Iterable[tuple[str, int, float]] = STAGES, unit: str = "steps") -> str:
+    """A curriculum file of the specification's stages, with other lengths and rates."""
+    return "".join(
+        f'[[stages]]\nname = "{name}"\nmixture = {MIXTURES[name]}\n{unit} = {length}\nlr = {rate}\n\n'
+        for name, length, rate in stages
+    )
 
 
 class Runs:
@@ -68,7 +63,7 @@ class Runs:
         self.curriculum = folder / "curriculum.toml"
         if not self.curriculum.exists():
             write_bucketed_shards(str(self.shards), COUNTS, seed=3, samples_per_shard=4, height=32, width=24)
-            self.curriculum.write_text(CURRICULUM)
+            self.curriculum.write_text(curriculum())
 
     def flags(self, output: Path, *more: Any) -> list[str]:
         """A tiny run's flags; ``more`` wins over those before it."""
