@@ -167,6 +167,8 @@ class TrainingRun:
         args, ranks = self.args, self.ranks
         if self.saved:
             state.load_state_dict(self.saved)
+            # Tensors go where they are trained; here they would take as much memory once more.
+            self.saved = {name: self.saved[name] for name in ("stage", "versions", "wandb")}
         self.log = RunLog(args.output_dir, self.steps_before, self.last_step, is_writer=ranks.is_writer)
         if ranks.is_writer:
             self.log.reporters = self._reporters()
