@@ -72,6 +72,7 @@ class Trained:
         height: Rows of the pictures that it takes and paints.
         width: Columns.
         needs: What it looks at besides ``image``, ``cloth``, ``agnostic_mask`` and perhaps ``category``.
+        sampling: How it paints: steps and guidance, of those that have them; and its precision.
         device: Where it is.
     """
 
@@ -81,6 +82,7 @@ class Trained:
     height: int
     width: int
     needs: tuple[str, ...]
+    sampling: Mapping[str, Any]
     device: torch.device
 
 
@@ -358,7 +360,9 @@ def _ready(
         with torch.autocast(device.type, half, enabled=half != torch.float32):
             return made.dress(on_device(batch, device), generators).float()
 
-    return Trained(dress, trainer, step, args.height, args.width, made.needs, device)
+    names = ("num_validation_inference_steps", "guidance_scale", "eta", "mixed_precision")
+    sampling = {name: value for name in names if (value := getattr(args, name, None)) is not None}
+    return Trained(dress, trainer, step, args.height, args.width, made.needs, sampling, device)
 
 
 def _refuse_meaningless(told: Mapping[str, Any]) -> None:
