@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
+from .recorded_scripts import copy_with_recorders
 from .trainer_runs import Runs
 
 
@@ -46,3 +47,9 @@ def staged(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("staged")
     runs.stage_by_stage(folder)
     return folder
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """A copy of the examples whose trainers record their calls; the scripts are the real ones."""
+    return copy_with_recorders(tmp_path)
