@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "sampling": dict(trained.sampling),
         "fid_extractor": str(args.fid_extractor) if args.fid_extractor else None,
     }
-    pairings = {"paired": {bucket: (draws, draws) for bucket, draws in people.items()}}
+    pairings: dict[str, Pairing] = {"paired": {bucket: (draws, draws) for bucket, draws in people.items()}}
     if args.unpaired:
         pairings["unpaired"] = unpaired(dataset, people, args.seed)
     for name, pairing in pairings.items():
@@ -80,8 +80,10 @@ def refuse_few_samples(count: int, extractor: Extractor | None, *, force: bool) 
     Raises:
         ArgumentError: There are fewer samples than twice the number of features, and nobody insists.
     """
-    least = 2 * extractor.num_features if extractor is not None else 0
-    if count < least and not force:
+    if extractor is None or force:
+        return
+    least = 2 * extractor.num_features
+    if count < least:
         raise cs.ArgumentError(
             f"FID of {count:,} samples with {extractor.num_features:,} features would be mostly bias: it wants {least:,}"
             " samples. Pass --force to have it all the same, to compare with runs of as many samples; KID has no bias."

@@ -82,7 +82,7 @@ def read_pictures(args: argparse.Namespace) -> dict[str, Image.Image]:
                 " Give one of the same size."
             )
     for name in ("mask", "cloth_mask"):
-        if name in pictures and (pictures[name].getextrema()[1] < 128):
+        if name in pictures and np.asarray(pictures[name]).max() < 128:
             raise cs.ArgumentError(
                 f"--{name} {getattr(args, name)} is black all over: white marks the"
                 f" {'part to paint' if name == 'mask' else 'garment'}. Give another."

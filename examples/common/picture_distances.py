@@ -38,7 +38,8 @@ class Extractor:
     def __init__(self, path: Path, device: torch.device, size: int = 299) -> None:
         self._device, self._size = device, size
         try:
-            self._network: Any = torch.jit.load(str(path), map_location=device).eval()
+            jit: Any = torch.jit
+            self._network: Any = jit.load(str(path), map_location=device).eval()
             names = [argument.name for argument in self._network.forward.schema.arguments]
             self._options = {"return_features": True} if "return_features" in names else {}
             found = self(torch.zeros(2, 3, size, size))
@@ -87,7 +88,9 @@ def kid(real: Tensor, fake: Tensor) -> float:
     x, y = real.double(), fake.double()
 
     def sums(a: Tensor, b: Tensor) -> Tensor:
-        return sum(((rows @ b.T / b.shape[1] + 1) ** 3).sum() for rows in a.split(_ROWS)) + a.new_zeros(())
+        return sum(
+            ((rows @ b.T / b.shape[1] + 1) ** 3).sum() for rows in torch.split(a, _ROWS)
+        ) + a.new_zeros(())
 
     def among(a: Tensor) -> Tensor:  # a sample is not paired with itself
         alone = ((a.square().sum(1) / a.shape[1] + 1) ** 3).sum()

@@ -50,7 +50,7 @@ def lpips_likeness(device: str | None) -> Likeness:
     metric = metric.to(place)
 
     def likeness(result: Tensor, truth: Tensor) -> Tensor:
-        pairs = zip(result.to(place).split(1), truth.to(place).split(1), strict=True)
+        pairs = zip(torch.split(result.to(place), 1), torch.split(truth.to(place), 1), strict=True)
         return torch.stack([metric(one.clamp(-1, 1), other).detach().cpu() for one, other in pairs])
 
     return likeness

@@ -31,7 +31,7 @@ def unpaired(dataset: cs.CurriculumDataset, people: Mapping[str, Sequence[cs.Dra
             some = draws[first : first + _CHUNK]
             for draw, (category, key) in zip(some, facts.__getitems__(some), strict=True):
                 circles.setdefault(category, []).append((derive(seed, "unpaired", bucket, key), draw))
-        pairs = []
+        pairs: list[tuple[cs.Draw, cs.Draw]] = []
         for circle in circles.values():
             order = [draw for _, draw in sorted(circle)]
             if len(order) > 1:

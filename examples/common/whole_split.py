@@ -43,5 +43,6 @@ def read_batches(
     dataset: cs.CurriculumDataset, draws: Sequence[cs.Draw], *, batch_size: int, num_workers: int
 ) -> Iterator[dict[str, Any]]:
     """Yield collated batches of these samples, in this order; the last may be smaller."""
-    batches = [draws[first : first + batch_size] for first in range(0, len(draws), batch_size)]
-    yield from DataLoader(dataset, batch_sampler=batches, num_workers=num_workers)
+    source: Any = dataset  # torch's types ask for a subclass of its own
+    batches = [list(draws[first : first + batch_size]) for first in range(0, len(draws), batch_size)]
+    yield from DataLoader(source, batch_sampler=batches, num_workers=num_workers)
