@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TRAINERS = ("catvton", "dit", "vtongan")
@@ -22,7 +23,7 @@ for word in sys.argv[1:]:
 trainer, folder = pathlib.Path(__file__).parent.name, pathlib.Path(arguments["--output_dir"])
 folder.mkdir(parents=True, exist_ok=True)
 with open(folder.parent / "calls.jsonl", "a") as calls:
-    calls.write(json.dumps({"trainer": trainer, **arguments}) + "\\n")
+    calls.write(json.dumps({"trainer": trainer, "words": sys.argv[1:], **arguments}) + "\\n")
 number, stage = arguments["--wandb_run_name"].split("stage")[1].split("-")
 if f"{trainer} {stage}" == os.environ.get("STOP_AT"):
     sys.exit(int(os.environ["STOP_WITH"]))
@@ -87,6 +88,6 @@ def run(examples: Path, script: str, *arguments: str, **environment: str) -> sub
     )
 
 
-def calls(folder: Path) -> list[dict[str, str]]:
-    """How trainers were called whose outputs are below ``folder``, in order."""
+def calls(folder: Path) -> list[dict[str, Any]]:
+    """How trainers were called whose outputs are below ``folder``, in order: by flag, and as ``words``."""
     return [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
