@@ -260,6 +260,12 @@ def test_a_loss_on_cached_latents_is_the_loss_on_pictures(
     model = build_catvton("tiny", train_all=True, seed=3)
     model.vae = vae
     pictures, latents = both(shards, cache, vae)
+    seen = [
+        encode(model, given, sample_generators(3, "x", 0, given["sample_id"]))
+        for given in (pictures, latents)
+    ]
+    for name in ("clean", "condition", "mask"):
+        assert torch.allclose(getattr(seen[0], name), getattr(seen[1], name), atol=3e-3), name
     losses = [
         catvton_loss(
             model,
