@@ -34,8 +34,10 @@ if [[ "$marker" == "not slow" ]]; then
   "$python" -m ruff format --check .
   "$python" -m mypy
 fi
-# What belongs to one group (the demo) shares its expensive beginnings in one process.
-"$python" -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadgroup -m "$marker" tests "$@"
+# The heavy tests of one file share its expensive beginnings, so they stay in one process.
+spread=load
+[[ "$marker" == "not slow" ]] || spread=loadfile
+"$python" -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist "$spread" -m "$marker" tests "$@"
 if [[ "$marker" == "not slow" && $# -eq 0 ]]; then
   "$python" -m pytest --doctest-modules --pyargs curriculum_sampler
 fi

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.slow
 
 TRAINERS = ("catvton", "dit", "vtongan")
 # Held-out loss at the end, as a share of that before training: noise prediction, velocity, error inside the mask.
