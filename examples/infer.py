@@ -62,9 +62,14 @@ def read_pictures(args: argparse.Namespace) -> dict[str, Image.Image]:
     """Read what the flags of one picture name, colours as RGB and masks as grey.
 
     Raises:
-        ArgumentError: A file is missing or no picture; a mask does not fit the person, or is empty.
+        ArgumentError: A file is missing or no picture, or will be none; a mask does not fit the person, or is empty.
     """
     modes = {"person": "RGB", "cloth": "RGB", "mask": "L", "cloth_mask": "L", "pose": "RGB"}
+    if args.output.suffix.lower() not in Image.registered_extensions():
+        raise cs.ArgumentError(
+            f"--output {args.output}: a picture is to be written, and its name does not say of which kind. Call it"
+            " dressed.png, say."
+        )
     pictures = {}
     for name, mode in modes.items():
         path = getattr(args, name)

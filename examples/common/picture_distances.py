@@ -84,6 +84,9 @@ def kid(real: Tensor, fake: Tensor) -> float:
 
     Of all samples at once (arXiv 1801.01401); others average over random subsets, which estimates the same. Being
     unbiased it is right for few samples too, only less certain, and may fall below 0.
+
+    >>> round(kid(torch.zeros(2, 4), torch.ones(2, 4)), 6)  # 1³ among zeros, 2³ among ones, 1³ between
+    7.0
     """
     x, y = real.double(), fake.double()
 

@@ -156,6 +156,12 @@ def model_of(args: argparse.Namespace) -> Trained:
         mixed_precision=args.mixed_precision,
     )
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(
+            f"--device {device}: it cannot be used here ({error}). Leave the flag out, or say cpu."
+        ) from error
     if args.attention_weights is not None:
         return load_published(args.attention_weights, device=device, changes=changes)
     return load_trained(args.checkpoint, weights=args.weights, device=device, changes=changes)

@@ -89,6 +89,8 @@ def evaluate_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             f"--{flag} is about FID and KID, which need features of pictures. Pass --fid_extractor with a TorchScript file"
             " (inception-2015-12-05.pt, say), or leave it out."
         )
+    if args.output is not None and args.output.is_dir():
+        raise ArgumentError(f"--output {args.output} is a folder. Name the JSON file in it.")
     if args.fid_extractor is not None and not args.fid_extractor.is_file():
         raise ArgumentError(f"--fid_extractor {args.fid_extractor}: there is no such file. Correct the path.")
     return args

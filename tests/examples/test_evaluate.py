@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import evaluate
 import pytest
 import torch
+from common import picture_distances, trained
 from common.bucketed_shards import write_bucketed_shards
 from common.picture_distances import Extractor, fid, kid
 from common.picture_likeness import likenesses
@@ -133,6 +135,12 @@ def test_kid_is_the_unbiased_estimate_that_torchmetrics_computes(size: int, seed
     assert kid(x, y) == pytest.approx(float(poly_mmd(x, y)), rel=1e-6, abs=1e-9)
 
 
+def test_docstrings_tell_the_truth() -> None:
+    for module in (picture_distances, trained):
+        failed, tried = doctest.testmod(module)
+        assert (failed, tried > 0) == (0, True)
+
+
 def test_kid_of_many_samples_does_not_depend_on_how_they_are_cut() -> None:
     """1,500 rows are more than are multiplied at once."""
     x, y = gaussian(1500, 0), gaussian(1300, 1, shift=1.0)
@@ -190,7 +198,6 @@ def test_a_perfect_picture_has_perfect_numbers_and_each_sample_its_own() -> None
 
 
 def test_lpips_without_torchvision_names_what_to_install(run: Path, shards: Path) -> None:
-    pytest.importorskip("torchmetrics")
     try:
         import torchvision  # noqa: F401
     except ImportError:
@@ -321,6 +328,11 @@ def test_fid_of_few_samples_is_refused_before_anything_is_painted_unless_forced(
 def test_contradicting_flags_are_refused(more: list[str], message: str) -> None:
     with pytest.raises(cs.ArgumentError, match=message):
         evaluate_arguments(["run", "--data_root=x", *more])
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(cs.ArgumentError, match="is a folder"):
+        evaluate_arguments(["run", "--data_root=x", f"--output={tmp_path}"])
 
 
 def test_a_model_and_data_must_be_named() -> None:

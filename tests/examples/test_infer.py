@@ -322,6 +322,16 @@ def test_masks_that_do_not_fit_or_are_empty_are_refused(pictures: dict[str, Path
         infer.main(["no-such-run", *words(pictures, mask=tmp_path / "black.png"), output])
 
 
+def test_a_device_that_is_not_there_and_an_output_of_no_kind_are_refused(
+    trained_run: Callable[[str], Path], pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(cs.ArgumentError, match="does not say of which kind"):
+        infer.main(["no-such-run", *words(pictures), f"--output={tmp_path / 'x'}"])
+    given = [str(trained_run("vtongan")), *words(pictures), f"--output={tmp_path / 'x.png'}"]
+    with pytest.raises(cs.ArgumentError, match=r"--device nowhere: it cannot be used here"):
+        infer.main([*given, "--device=nowhere"])
+
+
 def test_steps_mean_nothing_to_a_gan_and_odd_sizes_are_refused(trained_run: Callable[[str], Path]) -> None:
     with pytest.raises(cs.ArgumentError, match="--steps 5 means nothing to a VTON-GAN"):
         load_trained(trained_run("vtongan"), changes=Changes(steps=5))
