@@ -177,11 +177,11 @@ def as_table(told: Mapping[str, Any]) -> list[str]:
     names = [name for name in _COLUMNS if any(name in section["over_all"] for section in sections.values())]
     step = f"step {told['step']:,}, " if told["step"] is not None else ""
     lines = [f"{told['trainer']}, {step}{told['weights']} weights, split {told['split']}"]
-    lines.append(f"{'':<24}{'samples':>9}" + "".join(f"{_COLUMNS[name][0]:>11}" for name in names))
+    lines.append(f"{'':<24}{'samples':>9}" + "".join(f" {_COLUMNS[name][0]:>10}" for name in names))
     for title, section in sections.items():
         lines.append(title)
         for bucket, numbers in {**section["by_bucket"], "over all": section["over_all"]}.items():
-            cells = "".join(f"{_cell(name, numbers.get(name)):>11}" for name in names)
+            cells = "".join(f" {_cell(name, numbers.get(name)):>10}" for name in names)
             lines.append(f"  {bucket:<22}{numbers['samples']:>9,}{cells}")
     return lines
 

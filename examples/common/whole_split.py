@@ -26,16 +26,26 @@ def split_of(args: argparse.Namespace, height: int, width: int) -> cs.Curriculum
         width=width,
         endpoint_url=args.endpoint_url,
     )
-    return cs.CurriculumDataset(dataset.manifest, transform=dataset.transform, on_bad_sample="raise")
+    return cs.CurriculumDataset(
+        dataset.manifest,
+        transform=dataset.transform,
+        schedule=dataset.schedule,
+        on_bad_sample="raise",
+    )
 
 
 def draws_by_bucket(dataset: cs.CurriculumDataset, limit: int | None) -> dict[str, list[cs.Draw]]:
-    """Return the samples of each bucket that has any, at most ``limit`` of each, in order."""
+    """Return the samples of each bucket that has any, at most ``limit`` of each, in order.
+
+    Buckets come in the order in which the data set's schedule names them.
+    """
     sizes = dataset.manifest.bucket_sizes
+    stages = dataset.schedule.stages if dataset.schedule is not None else ()
+    named = [bucket for stage in stages for bucket in stage.mixture if bucket in sizes]
     return {
-        bucket: [cs.Draw(bucket, index) for index in range(min(size, limit or size))]
-        for bucket, size in sizes.items()
-        if size
+        bucket: [cs.Draw(bucket, index) for index in range(min(sizes[bucket], limit or sizes[bucket]))]
+        for bucket in dict.fromkeys([*named, *sizes])
+        if sizes[bucket]
     }
 
 

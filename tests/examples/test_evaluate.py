@@ -251,6 +251,7 @@ def test_every_bucket_and_all_together_are_told(told: dict[str, Any]) -> None:
     assert told["sampling"]["num_validation_inference_steps"] == 2
     for way in ("as_painted", "repainted"):
         paired, others = told["paired"][way], told["unpaired"][way]
+        assert list(paired["by_bucket"]) == ["easy", "medium", "hard"], "as the curriculum names them"
         assert {bucket: numbers["samples"] for bucket, numbers in paired["by_bucket"].items()} == COUNTS[
             "test"
         ]
