@@ -261,9 +261,11 @@ class TrainingRun:
         self._step_keys.clear()
         self.log.progress(done, self.stage, self.loader.mixture, loss)
         self._is_stopping = ranks.any(self._stop.signal is not None)
-        wanted_to_leave = self._is_stopping or done - self.steps_before == args.max_steps_this_run
+        leaving = (
+            self._is_stopping or done == self.last_step or done - self.steps_before == args.max_steps_this_run
+        )
         stage_ended = done in self.loader.plan.boundaries
-        saving = stage_ended or wanted_to_leave or done % args.checkpointing_steps == 0
+        saving = stage_ended or leaving or done % args.checkpointing_steps == 0
         row_is_due = saving or done % args.logging_steps == 0
         if row_is_due:
             self._log_row(done, gradient_norm, values)
@@ -275,7 +277,7 @@ class TrainingRun:
                     self._log_row(done, gradient_norm, values)
         if saving:
             self._save(done, stage_ended=stage_ended)
-        return wanted_to_leave or done == self.last_step
+        return leaving or done == self.last_step  # which a plateau may have brought nearer
 
     def finish(self) -> int:
         """Say how the run ended, and return the process's exit code."""
