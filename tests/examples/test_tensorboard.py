@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from common.tensorboard_run import TensorBoardRun
@@ -27,7 +28,7 @@ def series(read: EventAccumulator, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in read.Scalars(name)]
 
 
-def expected(folder: Path, kind: str, name: str) -> list[tuple[int, float]]:
+def expected(folder: Path, kind: str, name: str) -> list[tuple[int, Any]]:
     """The same series by the rows of ``metrics.jsonl``; events hold single precision."""
     outer, _, inner = name.partition("/")
     values = ((row["step"], row[outer]) for row in rows(folder, kind) if outer in row)

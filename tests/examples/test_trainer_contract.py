@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -24,10 +26,11 @@ from .trainer_runs import (
     STAGES,
     TRAINERS,
     Runs,
+    assert_same,
     assert_same_training,
+    by_step,
     curriculum,
     latest,
-    losses_by_step,
     rows,
     samples_by_step,
 )
@@ -69,6 +72,26 @@ def test_every_update_is_made_at_its_stage_s_rate_after_a_live_switch_and_after_
             assert {row["stage"]: row["lr"] for row in rows(folder, kind)} == RATES
         saved = latest(folder)["optimizer"]["param_groups"]
         assert [group["lr"] for group in saved] == expected[-1]
+
+
+def test_warm_up_and_cosine_begin_anew_in_every_stage(runs: Runs, tmp_path: Path) -> None:
+    assert runs(tmp_path, "--lr_scheduler", "cosine", "--lr_warmup_steps", 2) == 0
+    shares = [
+        0.5,
+        1.0,
+        1.0,
+        0.5,
+        1.0,
+        1.0,
+        0.5,
+        1.0,
+    ]  # a wave over the one step behind the warm-up begins at 1
+    rates = [rate for _, steps, rate in STAGES for _ in range(steps)]
+    expected = [
+        [rate * share * factor for factor in FACTORS[runs.trainer]]
+        for rate, share in zip(rates, shares, strict=True)
+    ]
+    assert runs.rates[tmp_path] == expected
 
 
 def test_each_stage_draws_its_mixture(whole: Path) -> None:
@@ -185,7 +208,8 @@ def test_accumulated_micro_batches_see_the_samples_of_the_global_batch(
     assert runs(tmp_path, *split) == 0
     assert samples_by_step(tmp_path) == samples_by_step(whole)
     assert len(runs.rates[tmp_path]) == ENDS[-1], "one update a global step"
-    assert losses_by_step(tmp_path) == pytest.approx(losses_by_step(whole), rel=2e-3)
+    for name in ("loss", "grad_norm"):
+        assert by_step(tmp_path, name) == pytest.approx(by_step(whole, name), rel=2e-3), name
 
 
 def test_looking_at_averages_leaves_the_training_alone(runs: Runs, whole: Path, tmp_path: Path) -> None:
@@ -195,6 +219,24 @@ def test_looking_at_averages_leaves_the_training_alone(runs: Runs, whole: Path, 
     averaged = latest(whole)["ema"]["shadow_params"]
     assert len(averaged) > 10
     assert not any(torch.equal(a, b) for a, b in zip(averaged, weights, strict=False) if a.numel() > 1)
+
+
+def test_generators_that_other_code_draws_from_go_on_where_they_were(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_device = runs.train.on_device
+
+    def drawing(batch: Any, device: torch.device) -> dict[str, Any]:
+        torch.rand(3), random.random(), np.random.rand()
+        moved: dict[str, Any] = on_device(batch, device)
+        return moved
+
+    monkeypatch.setattr(runs.train, "on_device", drawing)
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    assert runs(straight, "--max_steps_this_run", 2) == 0
+    for _ in range(2):
+        assert runs(cut, "--max_steps_this_run", 1, "--resume_from_checkpoint", "latest") == 0
+    assert_same(latest(straight)["rng"], latest(cut)["rng"])
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_the_checkpoint(
