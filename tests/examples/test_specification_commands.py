@@ -198,7 +198,7 @@ def test_customised_stages_follow_each_other(
     declared = tmp_path / "curriculum.toml"
     declared.write_text(curriculum() + VERY_EASY)
     monkeypatch.chdir(tmp_path)
-    folder = Path(FOLDERS["catvton"])
+    folder = tmp_path / FOLDERS["catvton"]
     for command in CALLS:
         data = ("--curriculum_config", declared, "--s3_prefixes", very_easy)
         assert runs(folder, *data, *shlex.split(command)) == 0
