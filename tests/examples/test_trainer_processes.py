@@ -15,9 +15,9 @@ from .trainer_runs import (
     TRAINERS,
     Runs,
     assert_same_training,
+    by_step,
     curriculum,
     latest,
-    losses_by_step,
     rows,
     samples_by_step,
 )
@@ -83,7 +83,7 @@ def test_two_ranks_see_the_global_batches_of_one_process(runs: Runs, whole: Path
     runs.together(tmp_path)
     assert samples_by_step(tmp_path) == samples_by_step(whole)
     assert latest(tmp_path)["samples_seen"] == latest(whole)["samples_seen"]
-    assert losses_by_step(tmp_path) == pytest.approx(losses_by_step(whole), rel=2e-3)
+    assert by_step(tmp_path, "loss") == pytest.approx(by_step(whole, "loss"), rel=2e-3)
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_two_ranks_accumulate_as_one_process_does(runs: Runs, whole: Path, tmp_p
     assert runs(one, "--train_batch_size", 1, "--gradient_accumulation_steps", 4) == 0
     runs.together(two, "--train_batch_size", 2, "--gradient_accumulation_steps", 2)
     assert samples_by_step(two) == samples_by_step(one) == samples_by_step(whole)
-    assert losses_by_step(two) == pytest.approx(losses_by_step(one), rel=2e-3)
+    assert by_step(two, "loss") == pytest.approx(by_step(one, "loss"), rel=2e-3)
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_ranks_may_come_and_go_in_the_middle_of_a_stage(runs: Runs, whole: Path,
     assert runs(tmp_path, *resume) == 0
     assert samples_by_step(tmp_path) == samples_by_step(whole)
     assert latest(tmp_path)["samples_seen"] == latest(whole)["samples_seen"]
-    assert losses_by_step(tmp_path) == pytest.approx(losses_by_step(whole), rel=2e-3)
+    assert by_step(tmp_path, "loss") == pytest.approx(by_step(whole, "loss"), rel=2e-3)
     log = (tmp_path / "training.log").read_text()
     assert "Saved by 1 processes, going on with 2." in log
     assert "Saved by 2 processes, going on with 1." in log

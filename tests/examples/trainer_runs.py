@@ -146,14 +146,14 @@ def rows(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     return [row for row in found if kind in (None, row["kind"])]
 
 
+def by_step(folder: Path, name: str) -> dict[int, Any]:
+    """A value of the training rows by step; each row is about the steps since the one before."""
+    return {row["step"]: row[name] for row in rows(folder, "train")}
+
+
 def samples_by_step(folder: Path) -> dict[int, list[str]]:
     """Keys of the samples between each two training rows."""
-    return {row["step"]: row["sample_ids"] for row in rows(folder, "train")}
-
-
-def losses_by_step(folder: Path) -> dict[int, float]:
-    """Mean training loss between each two training rows."""
-    return {row["step"]: row["loss"] for row in rows(folder, "train")}
+    return by_step(folder, "sample_ids")
 
 
 def latest(folder: Path) -> dict[str, Any]:
