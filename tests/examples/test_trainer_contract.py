@@ -181,6 +181,18 @@ def test_time_boxed_runs_add_up_to_the_whole(runs: Runs, whole: Path, tmp_path: 
     assert_same_training(whole, tmp_path)
 
 
+def test_a_total_in_the_middle_of_a_stage_is_saved_and_a_larger_one_goes_on_from_there(
+    runs: Runs, whole: Path, tmp_path: Path
+) -> None:
+    rarely = ("--checkpointing_steps", 1000, "--resume_from_checkpoint", "latest")
+    for total in (2, 5):
+        assert runs(tmp_path, *rarely, "--max_train_steps", total) == 0
+        assert latest(tmp_path)["global_step"] == total
+    assert runs(tmp_path, *rarely) == 0
+    assert_same(latest(whole)["model"], latest(tmp_path)["model"])
+    assert len(runs.rates[tmp_path]) == ENDS[-1], "no step was made twice"
+
+
 def test_a_stage_that_ends_early_because_the_next_is_asked_for_leaves_its_final_and_its_sheet(
     runs: Runs, whole: Path, tmp_path: Path
 ) -> None:
