@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
+from .demo_runs import demo  # noqa: F401 -- a fixture
 from .recorded_scripts import copy_with_recorders
 from .trainer_runs import Runs
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
+
+from .demo_runs import TRAINERS, run, same, weights_of
 
 pytestmark = pytest.mark.slow
 
-TRAINERS = ("catvton", "dit", "vtongan")
 # Held-out loss at the end, as a share of that before training: noise prediction, velocity, error inside the mask.
 AT_MOST = {"catvton": 0.2, "dit": 0.25, "vtongan": 0.7}
 MIXTURES = {
@@ -23,24 +20,6 @@ MIXTURES = {
     "hard": {"easy": 0.25, "medium": 0.25, "hard": 0.50},
 }
 BATCH = 4
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "train_all.sh"
-
-
-def run(folder: Path, python: str = sys.executable) -> str:
-    environment = os.environ | {"PYTHON": python, "OUTPUT_ROOT": str(folder)}
-    done = subprocess.run(
-        ["bash", SCRIPT, "--tiny"], env=environment, capture_output=True, text=True, timeout=2300
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The demo's folder, and what it said."""
-    folder = tmp_path_factory.mktemp("demo")
-    return folder, run(folder)
 
 
 @pytest.mark.timeout(2400)
@@ -91,34 +70,3 @@ def test_the_demo_ends_with_one_page_and_has_nothing_left_to_do(demo: tuple[Path
     again = run(home)
     assert again.count("done before") + again.count("Nothing to do") == 3 * len(TRAINERS)
     assert all(same(weights_of(home, trainer), before[trainer]) for trainer in TRAINERS)
-
-
-@pytest.mark.timeout(2400)
-def test_through_a_faulty_network_the_demo_ends_with_the_same_weights(
-    demo: tuple[Path, str], tmp_path: Path
-) -> None:
-    counts, python = tmp_path / "faults.json", tmp_path / "python"
-    stand_in = Path(__file__).with_name("faulty_store.py")
-    python.write_text(
-        "#!/bin/bash\n"
-        f'case "${{1:-}}" in */demo/store.py) exec {sys.executable} {stand_in} 3 {counts} "${{@:2}}";; esac\n'
-        f'exec {sys.executable} "$@"\n'
-    )
-    python.chmod(0o755)
-    run(tmp_path, str(python))
-    met = json.loads(counts.read_text())
-    assert min(met.get(kind, 0) for kind in ("status", "hangup", "reset", "cut", "flip")) > 0, met
-    for trainer in TRAINERS:
-        assert same(weights_of(demo[0], trainer), weights_of(tmp_path, trainer)), trainer
-
-
-def weights_of(home: Path, trainer: str) -> dict[str, torch.Tensor]:
-    """What a trainer has learned."""
-    path = home / f"checkpoints_{trainer}_curriculum" / "latest_checkpoint.pt"
-    weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    return weights
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    """Equal bit for bit."""
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
