@@ -77,7 +77,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     dresser: torch.nn.Module = model.dresser
     judge: torch.nn.Module = model.discriminator
     if args.torch_compile:
-        dresser = torch.compile(dresser)  # weights are saved from model: no `_orig_mod.` in their names
+        dresser.compile()  # in place, so weights keep their names: no `_orig_mod.`
     if ranks.world_size > 1:
         # A singular vector belongs to a weight, which is the same on every rank.
         dresser = DistributedDataParallel(dresser, broadcast_buffers=False)
