@@ -29,9 +29,8 @@ class Deliver:
         take_report = getattr(self._dataset, "take_report", None)
         report = take_report() if take_report else None
         if report is not None:
-            report.bad = getattr(
-                samples, "bad", []
-            )  # of this very batch, whichever thread made others meanwhile
+            # Of this very batch, whichever thread made others meanwhile.
+            report.bad = getattr(samples, "bad", [])
         return Delivered(self._collate(samples), report)
 
     def make(self, draws: Any) -> Delivered:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .foreseen import Run
 from .order import Order
 
 # Draws looked at in one step, which takes about a millisecond: enough to stay ahead of any training loop, few
 # enough that the first batch need not wait for the whole horizon.
 _STEP_DRAWS = 4096
-
-Run = tuple[str, int]
 
 
 @dataclass(slots=True)
