@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from catvton.attention_weights import FILE, save_attention, save_tensors
-from common.trained import Weights, read_any_checkpoint
+from common.trained import Weights, saved_at
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", choices=["ema", "trained"], default="ema")
     parser.add_argument("--layout", choices=["attention", "plain"], default="attention")
     args = parser.parse_args(argv)
-    saved = read_any_checkpoint(args.checkpoint)
+    saved = saved_at(args.checkpoint)
     if saved["trainer"] != "catvton":
         raise cs.ArgumentError(
             f"{args.checkpoint} is a checkpoint of {saved['trainer']}, whose weights have no published layout."

@@ -7,6 +7,7 @@ trained (Chong et al., CatVTON, arXiv 2407.15886).
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -204,3 +205,15 @@ def build_catvton(
     choose_trainable(unet, train_all=train_all)
     autoencoder.requires_grad_(False).eval()
     return CatVTON(unet, autoencoder, noise_scheduler, base or preset)
+
+
+def build_by_flags(args: argparse.Namespace) -> CatVTON:
+    """Make the model that the trainer's flags name; see `build_catvton`."""
+    return build_catvton(
+        args.model_preset,
+        base=args.pretrained_model_name_or_path,
+        vae=args.pretrained_vae_name_or_path,
+        train_all=args.train_all,
+        compatible=args.cross_attention == "compatible",
+        seed=args.seed,
+    )

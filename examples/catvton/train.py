@@ -28,7 +28,7 @@ import torch
 from catvton.attention_weights import load_attention
 from catvton.look import look
 from catvton.losses import catvton_loss
-from catvton.model import CatVTON, build_catvton
+from catvton.model import CatVTON, build_by_flags
 from common.arguments import as_text
 from common.folder_lock import only_run_in
 from common.optimizer import make_adamw
@@ -65,14 +65,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     @functools.cache
     def built() -> CatVTON:
         seed_globals(args.seed)
-        return build_catvton(
-            args.model_preset,
-            base=args.pretrained_model_name_or_path,
-            vae=args.pretrained_vae_name_or_path,
-            train_all=args.train_all,
-            compatible=args.cross_attention == "compatible",
-            seed=args.seed,
-        )
+        return build_by_flags(args)
 
     run = open_run(TRAINER, args, ranks, vae=lambda: built().vae)  # checkpoint, curriculum, data set, loader
     if run is None:

@@ -126,30 +126,60 @@ def find_checkpoint(wanted: str | None, folder: Path) -> Path | None:
     return path
 
 
-def read_checkpoint(path: Path, trainer: str) -> dict[str, Any]:
-    """Read a checkpoint of one trainer. Only tensors and plain types are accepted, so a file cannot run code.
+def read_any_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint of whichever trainer. Only tensors and plain types are accepted, so a file cannot run code.
+
+    Args:
+        path: The file.
+        mmap: Leave the tensors in the file until they are used.
 
     Raises:
         StorageError: The file cannot be read as a checkpoint.
-        StateMismatchError: It belongs to another trainer or a newer format.
+        StateMismatchError: It has a newer format.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        version, made_by = content["format_version"], content["trainer"]
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        version, _ = content["format_version"], content["trainer"]
     except Exception as error:
         raise StorageError(
-            f"{path} is no checkpoint of ours, or is damaged ({type(error).__name__}: {error}). Resume from another file of its folder."
+            f"{path} is no checkpoint of ours, or is damaged ({type(error).__name__}: {error}). Use another file of its folder."
         ) from error
-    if made_by != trainer:
-        raise StateMismatchError(
-            f"{path} is a checkpoint of the {made_by} trainer, this is {trainer}."
-            f" Give --output_dir and --resume_from_checkpoint of a {trainer} run."
-        )
     if version > FORMAT_VERSION:
         raise StateMismatchError(
             f"{path} has format {version}, this code reads up to {FORMAT_VERSION}. Update the code."
         )
     return content
+
+
+def read_checkpoint(path: Path, trainer: str) -> dict[str, Any]:
+    """Read a checkpoint of one trainer; see `read_any_checkpoint`.
+
+    Raises:
+        StateMismatchError: It belongs to another trainer.
+    """
+    content = read_any_checkpoint(path)
+    made_by = content["trainer"]
+    if made_by != trainer:
+        raise StateMismatchError(
+            f"{path} is a checkpoint of the {made_by} trainer, this is {trainer}."
+            f" Give --output_dir and --resume_from_checkpoint of a {trainer} run."
+        )
+    return content
+
+
+def first_misfit(saved: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]) -> str | None:
+    """Say in which tensor two models differ first, by name or shape; None if in none.
+
+    >>> first_misfit({"w": torch.zeros(2)}, {"w": torch.zeros(3), "x": torch.zeros(1)})
+    'w is (2,) there and (3,) here'
+    """
+    theirs = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    here = {name: tuple(tensor.shape) for name, tensor in ours.items()}
+    differing = sorted(n for n in theirs.keys() | here.keys() if theirs.get(n) != here.get(n))
+    if not differing:
+        return None
+    name = differing[0]
+    return f"{name} is {theirs.get(name, 'absent')} there and {here.get(name, 'absent')} here"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.stages import plan_of_checkpoint
-from common.trained import read_any_checkpoint
+from common.trained import saved_at
 from torch import Tensor
 
 import curriculum_sampler as cs
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path, help="a .pt file, or the folder of a run")
     parser.add_argument("--json", action="store_true", help="for programs; with all flags of the run")
     args = parser.parse_args(argv)
-    told = summary_of(read_any_checkpoint(args.checkpoint))
+    told = summary_of(saved_at(args.checkpoint))
     print(json.dumps(told, indent=2) if args.json else "\n".join(as_lines(told)))
 
 

@@ -44,7 +44,9 @@ class RunLog:
             writes them again.
         total_steps: End of the progress bar.
         is_writer: False on ranks that must keep silent.
-        reporters: Told the same.
+
+    Attributes:
+        reporters: Told what the log is told.
     """
 
     def __init__(
@@ -54,11 +56,10 @@ class RunLog:
         total_steps: int,
         *,
         is_writer: bool,
-        reporters: Sequence[Reporter] = (),
     ) -> None:
         self.folder = folder
         self.is_writer = is_writer
-        self.reporters = tuple(reporters) if is_writer else ()
+        self.reporters: Sequence[Reporter] = ()
         if is_writer:
             folder.mkdir(parents=True, exist_ok=True)
             drop_rows_after(folder / METRICS, steps_done)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from common.checkpoint import FORMAT_VERSION, LATEST
+from common.checkpoint import LATEST, first_misfit, read_any_checkpoint
 from common.validation import on_device
 from torch import Tensor
 
-from curriculum_sampler.errors import ArgumentError, CurriculumError, StateMismatchError, StorageError
+from curriculum_sampler.errors import ArgumentError, CurriculumError, StateMismatchError
 
 Weights = Literal["ema", "trained"]
 Dress = Callable[[Mapping[str, Any], Sequence[torch.Generator]], Tensor]
@@ -113,7 +113,7 @@ class _Made:
     multiple: int = 1
 
 
-def read_any_checkpoint(path: Path) -> dict[str, Any]:
+def saved_at(path: Path) -> dict[str, Any]:
     """Read a checkpoint, of whichever trainer. Tensors stay in the file until they are used.
 
     Args:
@@ -122,24 +122,17 @@ def read_any_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ArgumentError: There is no such file.
         StorageError: It is no checkpoint.
-        StateMismatchError: It has a newer format.
+        StateMismatchError: It has a newer format, or is of a trainer unknown here.
     """
     file = path / LATEST if path.is_dir() else path
     if not file.is_file():
         raise ArgumentError(
             f"{file}: there is no such checkpoint. Give a .pt file of a run's --output_dir, or that folder."
         )
-    try:
-        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        trainer, version = saved["trainer"], saved["format_version"]
-    except Exception as error:
-        raise StorageError(
-            f"{file} is no checkpoint of ours, or is damaged ({type(error).__name__}: {error}). Use another file of its folder."
-        ) from error
-    if trainer not in _BUILDERS or version > FORMAT_VERSION:
+    saved = read_any_checkpoint(file, mmap=True)
+    if saved["trainer"] not in _BUILDERS:
         raise StateMismatchError(
-            f"{file} is of trainer {trainer!r} and format {version}; this code reads {', '.join(_BUILDERS)}, up to format"
-            f" {FORMAT_VERSION}. Update the code."
+            f"{file} is of trainer {saved['trainer']!r}; this code reads {', '.join(_BUILDERS)}. Update the code."
         )
     return saved
 
@@ -192,7 +185,7 @@ def load_trained(
         StateMismatchError: The base is another one than that of the training.
         StorageError: The file cannot be read.
     """
-    saved = read_any_checkpoint(path)
+    saved = saved_at(path)
     told = (changes or Changes()).as_flags()
     if saved["trainer"] == "vtongan":
         _refuse_meaningless(told)
@@ -233,14 +226,7 @@ def load_published(
 
 def _catvton(args: argparse.Namespace) -> _Made:
     generate = import_module("catvton.generate").generate
-    model = import_module("catvton.model").build_catvton(
-        args.model_preset,
-        base=args.pretrained_model_name_or_path,
-        vae=args.pretrained_vae_name_or_path,
-        train_all=args.train_all,
-        compatible=args.cross_attention == "compatible",
-        seed=args.seed,
-    )
+    model = import_module("catvton.model").build_by_flags(args)
     tensors = dict(model.trainable())
 
     def dress(batch: Mapping[str, Any], generators: Sequence[torch.Generator]) -> Tensor:
@@ -262,14 +248,7 @@ def _catvton(args: argparse.Namespace) -> _Made:
 
 def _dit(args: argparse.Namespace) -> _Made:
     generate = import_module("dit.generate").generate
-    model = import_module("dit.model").build_dit(
-        args.model_size,
-        vae=args.pretrained_vae_name_or_path,
-        base=args.pretrained_model_name_or_path,
-        use_pose=args.use_pose,
-        qk_norm=args.qk_norm,
-        seed=args.seed,
-    )
+    model = import_module("dit.model").build_by_flags(args)
     objective = import_module("dit.objectives").OBJECTIVES[args.objective]()
     tensors = dict(model.trainable())
 
@@ -321,13 +300,10 @@ def _fill(made: _Made, saved: Mapping[str, Any], weights: Weights, path: Path) -
             f" {made.base!r} ({made.frozen_digest[:8]}). Pass --pretrained_model_name_or_path and"
             " --pretrained_vae_name_or_path of that run."
         )
-    theirs = {name: tuple(tensor.shape) for name, tensor in saved["model"].items()}
-    ours = {name: tuple(tensor.shape) for name, tensor in made.tensors.items()}
-    if theirs != ours:
-        first = sorted(n for n in theirs.keys() | ours.keys() if theirs.get(n) != ours.get(n))[0]
+    misfit = first_misfit(saved["model"], made.tensors)
+    if misfit is not None:
         raise StateMismatchError(
-            f"{path} holds another network than this code makes: {first} is {theirs.get(first, 'absent')} there and"
-            f" {ours.get(first, 'absent')} here. Use the code it was trained with."
+            f"{path} holds another network than this code makes: {misfit}. Use the code it was trained with."
         )
     if weights == "ema" and saved["ema"] is None:
         raise ArgumentError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from common.checkpoint import first_misfit
 from common.randomness import rng_state, set_rng_state
 from common.sharded import gathered, moments_in_parts, part_of
 from common.tally import Tally
@@ -98,14 +99,11 @@ class TrainingState:
         set_rng_state(saved["rng"])
 
     def _refuse_another_model(self, saved: Mapping[str, Any]) -> None:
-        theirs = {name: tuple(tensor.shape) for name, tensor in saved["model"].items()}
-        ours = {name: tuple(parameter.shape) for name, parameter in self.parameters.items()}
-        if theirs != ours:
-            first = sorted(n for n in theirs.keys() | ours.keys() if theirs.get(n) != ours.get(n))[0]
+        misfit = first_misfit(saved["model"], self.parameters)
+        if misfit is not None:
             raise StateMismatchError(
-                f"The checkpoint holds another model: {len(theirs)} trained tensors there, {len(ours)} here; {first} is"
-                f" {theirs.get(first, 'absent')} there and {ours.get(first, 'absent')} here."
-                " Use the model flags of that run, or another --output_dir."
+                f"The checkpoint holds another model: {len(saved['model'])} trained tensors there, {len(self.parameters)} here;"
+                f" {misfit}. Use the model flags of that run, or another --output_dir."
             )
         base = saved["base_model"]
         if base["frozen_digest"] != self.frozen_digest:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common.whole_split import draws_by_bucket
 from diffusers.training_utils import EMAModel
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
@@ -26,15 +27,10 @@ def held_out(dataset: cs.CurriculumDataset, per_bucket: int) -> dict[str, dict[s
     Buckets come in the order in which the data set's schedule names them. Fewer samples where a bucket is smaller;
     a bucket without any is left out.
     """
-    assert dataset.schedule is not None
-    named = dict.fromkeys(bucket for stage in dataset.schedule.stages for bucket in stage.mixture)
-    sizes = dataset.manifest.bucket_sizes
-    batches = {}
-    for bucket in (*named, *(sizes.keys() - named.keys())):
-        draws = [cs.Draw(bucket, index) for index in range(min(sizes.get(bucket, 0), per_bucket))]
-        if draws:
-            batches[bucket] = default_collate(dataset.__getitems__(draws))
-    return batches
+    return {
+        bucket: default_collate(dataset.__getitems__(draws))
+        for bucket, draws in draws_by_bucket(dataset, per_bucket).items()
+    }
 
 
 def first(batch: Mapping[str, Any], count: int) -> dict[str, Any]:

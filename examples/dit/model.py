@@ -7,6 +7,7 @@ onto the body. What comes out, and what is trained on, are the person's tokens a
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -284,3 +285,15 @@ def build_dit(
         )
     autoencoder.requires_grad_(False).eval()
     return DiT(network, autoencoder, vae or base or "tiny")
+
+
+def build_by_flags(args: argparse.Namespace) -> DiT:
+    """Make the model that the trainer's flags name; see `build_dit`."""
+    return build_dit(
+        args.model_size,
+        vae=args.pretrained_vae_name_or_path,
+        base=args.pretrained_model_name_or_path,
+        use_pose=args.use_pose,
+        qk_norm=args.qk_norm,
+        seed=args.seed,
+    )

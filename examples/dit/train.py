@@ -36,7 +36,7 @@ from common.training_state import TrainingState
 from common.validation import on_device
 from diffusers.training_utils import EMAModel
 from dit.look import look
-from dit.model import DiT, build_dit
+from dit.model import DiT, build_by_flags
 from dit.objectives import OBJECTIVES, dit_loss
 from dit.weights import init_from_official
 from torch.nn.parallel import DistributedDataParallel
@@ -66,14 +66,7 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     @functools.cache
     def built() -> DiT:
         seed_globals(args.seed)
-        return build_dit(
-            args.model_size,
-            vae=args.pretrained_vae_name_or_path,
-            base=args.pretrained_model_name_or_path,
-            use_pose=args.use_pose,
-            qk_norm=args.qk_norm,
-            seed=args.seed,
-        )
+        return build_by_flags(args)
 
     run = open_run(TRAINER, args, ranks, vae=lambda: built().vae)  # checkpoint, curriculum, data set, loader
     if run is None:

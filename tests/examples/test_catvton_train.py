@@ -10,7 +10,7 @@ import pytest
 import torch
 from catvton import train
 from catvton.flags import PRESETS
-from catvton.model import TINY_UNET
+from catvton.model import TINY_UNET, build_catvton
 from common.tiny_vae import new_tiny_vae
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
@@ -57,10 +57,10 @@ def test_full_trains_and_saves_only_the_self_attention_of_a_pretrained_pipeline(
 def test_what_is_frozen_stays_as_it_was(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS["tiny"], "train_all", False)
     built: list[Any] = []
-    build = train.build_catvton
-    monkeypatch.setattr(train, "build_catvton", lambda *a, **k: built.append(build(*a, **k)) or built[-1])
+    build = train.build_by_flags
+    monkeypatch.setattr(train, "build_by_flags", lambda *a, **k: built.append(build(*a, **k)) or built[-1])
     assert runs(tmp_path, "--max_steps_this_run", 2) == 0
-    untrained, trained = build("tiny", seed=42), built[0]
+    untrained, trained = build_catvton("tiny", seed=42), built[0]
     for part in ("unet", "vae"):
         before, after = getattr(untrained, part).state_dict(), getattr(trained, part).state_dict()
         changed = {name for name in after if not torch.equal(after[name], before[name])}

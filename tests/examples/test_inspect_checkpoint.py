@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from common.inspect_checkpoint import main, summary_of
-from common.trained import read_any_checkpoint
+from common.trained import saved_at
 
 import curriculum_sampler as cs
 
@@ -83,7 +83,7 @@ def test_people_read_a_few_lines(stopped: Callable[[str], Path], capsys: pytest.
 
 
 def test_runs_of_wandb_and_missing_averages_are_named(stopped: Callable[[str], Path]) -> None:
-    saved = read_any_checkpoint(stopped("catvton") / "latest_checkpoint.pt")
+    saved = saved_at(stopped("catvton") / "latest_checkpoint.pt")
     told = summary_of({**saved, "wandb": {"easy": "abc123"}, "ema": None})
     assert told["wandb"] == {"easy": "abc123"}
     assert told["ema_decay"] is None
