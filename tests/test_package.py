@@ -29,7 +29,7 @@ HEAVY = [
 # Lowest first; a module may import those before it. ``plan`` and ``schedule`` know each other's types only.
 LAYERS = [
     *("errors", "keys", "checks", "quota", "permutation", "draws", "exposure", "segment"),
-    *("plan", "schedule", "cut", "order", "foresight", "state", "sampler"),
+    *("plan", "schedule", "cut", "order", "foreseen", "foresight", "state", "sampler"),
 ]
 PURE = {*LAYERS}
 
