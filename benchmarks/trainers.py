@@ -20,8 +20,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
@@ -41,6 +42,8 @@ SAMPLES = {
 EXPECTED_HOURS = {"catvton": 12.0, "dit": 40.0, "vtongan": 10.5}
 # Training pairs of VITON-HD: an epoch of DiT draws as many.
 EPOCH_SAMPLES = 11_647
+# Enough for eight rows of which half are warm; a step of the first two is eight passes.
+STEPS = {"catvton": 8, "dit": 8, "vtongan": 80}
 MARKERS = "<!-- trainers: begin -->", "<!-- trainers: end -->"
 
 
@@ -50,7 +53,9 @@ def main() -> None:
     )
     parser.add_argument("--trainers", nargs="+", default=list(EXPECTED_HOURS), choices=list(EXPECTED_HOURS))
     parser.add_argument("--model_preset", choices=list(SIZES), default="full")
-    parser.add_argument("--steps", type=int, default=40, help="optimiser steps of each run")
+    parser.add_argument(
+        "--steps", type=int, help="optimiser steps of each run (default: by trainer, as their batches differ)"
+    )
     parser.add_argument("--compile", nargs="+", choices=["no", "yes"], default=["no", "yes"])
     parser.add_argument(
         "--work", type=Path, help="folder for pictures and random weights; a temporary one otherwise"
@@ -99,27 +104,27 @@ def measured(
     """Run a trainer for some steps, and return what it says of itself."""
     folder = Path(tempfile.mkdtemp(prefix=f"{trainer}-", dir=work))
     height, width = SIZES[args.model_preset]
+    steps = args.steps or STEPS[trainer]
     command = [
         *(sys.executable, str(EXAMPLES / trainer / "train.py"), "--model_preset", args.model_preset),
         *("--data_root", str(shards), "--output_dir", str(folder), "--report_to", "jsonl"),
-        *("--height", str(height), "--width", str(width), "--max_steps_this_run", str(args.steps)),
-        *("--logging_steps", str(max(1, args.steps // 8)), "--validation_steps", "1000000"),
+        *("--height", str(height), "--width", str(width), "--max_steps_this_run", str(steps)),
+        *("--logging_steps", str(max(1, steps // 8)), "--validation_steps", "1000000"),
         *("--num_validation_samples", "1"),
         *(["--num_validation_inference_steps", "2"] if trainer != "vtongan" else []),
         *(["--torch_compile"] if compiled else []),
         *(stand_ins(trainer, work) if args.model_preset == "full" else []),
         *args.more,
     ]
-    with GPUWatch() as watch:
+    configuring = subprocess.Popen([*command, "--print_config"], stdout=subprocess.PIPE)
+    with GPUWatch(folder / "metrics.jsonl") as watch:
         done = subprocess.run(command, capture_output=True, text=True)
     what = {"trainer": trainer, "compiled": compiled}
     if done.returncode:
         return what | {"failed": (done.stderr or done.stdout).strip().splitlines()[-1]}
     rows = of_kind(read_rows(folder / "metrics.jsonl"), "train")
     warm = rows[len(rows) // 2 :]
-    configuration = json.loads(
-        subprocess.run([*command, "--print_config"], capture_output=True, text=True, check=True).stdout
-    )
+    configuration = json.loads(configuring.communicate()[0])
     batch = configuration["train_batch_size"] * configuration["gradient_accumulation_steps"]
     samples_per_second = statistics.mean(row["samples_per_second"] for row in warm)
     steps_per_second = samples_per_second / batch
@@ -166,7 +171,14 @@ def stand_ins(trainer: str, work: Path) -> list[str]:
 
 
 class GPUWatch:
-    """Asks the driver five times a second how busy the GPU is; knows nothing where there is none."""
+    """Asks the driver five times a second how busy the GPU is, and notes how many rows ``metrics`` had by then.
+
+    Knows nothing where there is no GPU.
+    """
+
+    def __init__(self, metrics: Path) -> None:
+        self._metrics = metrics
+        self._readings: list[tuple[int, float]] = []
 
     def __enter__(self) -> GPUWatch:
         self._process = None
@@ -179,18 +191,27 @@ class GPUWatch:
                 "200",
             ]
             self._process = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
+            self._thread = threading.Thread(target=self._read, args=(self._process.stdout,))
+            self._thread.start()
         return self
 
+    def _read(self, said: IO[str]) -> None:
+        for line in said:
+            self._readings.append((self._rows(), float(line) / 100))
+
+    def _rows(self) -> int:
+        return len(of_kind(read_rows(self._metrics), "train")) if self._metrics.exists() else 0
+
     def __exit__(self, *_: object) -> None:
-        self._said = ""
         if self._process is not None:
             self._process.terminate()
-            self._said = self._process.communicate()[0]
+            self._thread.join()
 
     def busy_share(self) -> float | None:
-        """Of the last third of the time, when all is warm."""
-        shares = [float(line) / 100 for line in self._said.split()]
-        return statistics.mean(shares[-max(1, len(shares) // 3) :]) if shares else None
+        """While the later half of the rows was written: neither compilation nor the last checkpoint counts."""
+        rows = self._rows()
+        shares = [share for before, share in self._readings if rows // 2 <= before < rows]
+        return statistics.mean(shares) if shares else None
 
 
 def table(result: dict[str, Any]) -> str:
