@@ -29,6 +29,7 @@ from catvton.attention_weights import load_attention
 from catvton.look import look
 from catvton.losses import catvton_loss
 from catvton.model import CatVTON, build_by_flags
+from common.arithmetic import set_arithmetic
 from common.arguments import as_text
 from common.folder_lock import only_run_in
 from common.optimizer import make_adamw
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace, ranks: Ranks) -> int:
     """The whole training, as one of the processes that share it."""
+    set_arithmetic(args)
 
     @functools.cache
     def built() -> CatVTON:
@@ -82,7 +84,6 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     model.move(ranks.device, half)
     if args.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
-    torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
     weights = dict(model.trainable())
     parameters = list(weights.values())
     optimizer = make_adamw(args, parameters)

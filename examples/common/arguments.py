@@ -81,6 +81,9 @@ def shared_parser(description: str) -> argparse.ArgumentParser:
     optimiser.add_argument("--ema_decay", type=float)
     optimiser.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"])
     optimiser.add_argument("--allow_tf32", action="store_true", help="faster on Ampere and later")
+    optimiser.add_argument(
+        "--deterministic", action="store_true", help="GPU kernels that give the same bits every time; slower"
+    )
     optimiser.add_argument("--snr_gamma", type=float, help="Min-SNR loss weighting; 5.0 is usual")
     optimiser.add_argument("--seed", type=int, default=42)
 

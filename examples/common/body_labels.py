@@ -9,20 +9,28 @@ from numpy.typing import NDArray
 
 
 class Parse(IntEnum):
-    """Ids of VITON-HD's ``image-parse-v3`` that the generator draws."""
+    """Ids of VITON-HD's ``image-parse-v3``; the generator draws those without a comment."""
 
     BACKGROUND = 0
+    HAT = 1  # not drawn
     HAIR = 2
+    GLOVE = 3  # not drawn; whatever is held, bags of other data sets too
+    SUNGLASSES = 4  # not drawn
     UPPER = 5
     DRESS = 6
+    COAT = 7  # not drawn
+    SOCKS = 8  # not drawn
     PANTS = 9
     NECK = 10
+    SCARF = 11  # not drawn
     SKIRT = 12
     FACE = 13
     LEFT_ARM = 14
     RIGHT_ARM = 15
     LEFT_LEG = 16
     RIGHT_LEG = 17
+    LEFT_SHOE = 18  # not drawn
+    RIGHT_SHOE = 19  # not drawn
 
 
 class Surface(IntEnum):
@@ -60,6 +68,39 @@ PARSE_COLOURS = _distinct_colours(20, 0.1)
 
 SURFACE_COLOURS = _distinct_colours(25, 0.35)
 """Palette of a pose map, ``uint8[25, 3]``."""
+
+
+def numbers_of(pixels: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the numbers of a decoded parse or pose map: of its colours, or its one channel, which holds them already.
+
+    Args:
+        pixels: ``uint8[height, width, channels]``.
+        colours: ``PARSE_COLOURS`` or ``SURFACE_COLOURS``.
+
+    Raises:
+        ValueError: A colour is none of them.
+
+    >>> numbers_of(PARSE_COLOURS[[[Parse.HAIR, Parse.UPPER]]], PARSE_COLOURS).tolist()
+    [[2, 5]]
+    """
+    if pixels.shape[-1] == 1:
+        return pixels[..., 0]
+    packed, known = _packed(pixels), _packed(colours)
+    order = np.argsort(known)
+    place = np.searchsorted(known[order], packed).clip(max=len(known) - 1)
+    numbers: NDArray[np.uint8] = order.astype(np.uint8)[place]
+    strange = known[numbers] != packed
+    if strange.any():
+        raise ValueError(
+            f"numbers_of: got the colour {pixels[strange][0].tolist()}, which is none of the {len(known)} known. "
+            "Store the map as a palette picture with these colours, or as one channel of numbers."
+        )
+    return numbers
+
+
+def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
+    return (red << 16) | (green << 8) | blue
 
 
 def mirrored_surface(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from common.body_labels import Parse
 from common.fabric import Colour
-from common.geometry import UNIT_SQUARE, Points, homography, project
+from common.geometry import UNIT_SQUARE, Points, homography
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 FOLDS_SPAN = (-0.25, 1.25)
 """Part of a piece's own coordinates that its folds cover: more than 0 to 1, since a cut may reach over its square."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom lie outside."""
 
 
 class Canvas:
@@ -31,15 +34,21 @@ class Canvas:
     def polygon(self, outline: Points, fill: Colour, label: Parse) -> None:
         """Paint a shape of one colour."""
         mask = self.mask(outline)
-        self.colours.paste(fill, (0, 0), mask)
-        self.labels.paste(int(label), (0, 0), mask)
-        self.pieces.paste(0, (0, 0), mask)
+        if (box := mask.getbbox()) is not None:
+            self._paint(fill, mask, box, label, 0)
 
-    def cloth(self, cloth: Image.Image, mask: Image.Image, label: Parse, piece: int) -> None:
-        """Paint cloth that has already been brought into place."""
-        self.colours.paste(cloth, (0, 0), mask)
-        self.labels.paste(int(label), (0, 0), mask)
-        self.pieces.paste(piece, (0, 0), mask)
+    def cloth(self, cloth: Image.Image, mask: Image.Image, box: Box, label: Parse, piece: int) -> None:
+        """Paint cloth that has already been brought into place, as large as the box of its mask."""
+        self._paint(cloth, mask, box, label, piece)
+
+    def _paint(
+        self, what: Image.Image | Colour, mask: Image.Image, box: Box, label: Parse, piece: int
+    ) -> None:
+        # Only the box: most shapes are far smaller than the picture.
+        inside = mask.crop(box)
+        self.colours.paste(what, box, inside)
+        self.labels.paste(int(label), box, inside)
+        self.pieces.paste(piece, box, inside)
 
     def mask(self, outline: Points) -> Image.Image:
         """Return the pixels inside a shape, as 0 and 255."""
@@ -48,29 +57,24 @@ class Canvas:
         return mask
 
 
-def drape(
-    cloth: Image.Image, flat: Points, worn: Points, outline: Points, folds: Image.Image
-) -> tuple[Image.Image, Image.Image]:
-    """Bring a flat piece of cloth onto a body: the warped and shaded picture, and its mask.
+def drape(cloth: Image.Image, flat: Points, worn: Points, folds: Image.Image, box: Box) -> Image.Image:
+    """Bring a flat piece of cloth onto a body: warped and shaded, the part of the picture inside a box.
 
     Args:
         cloth: A whole canvas of cloth.
         flat: Corners of the piece in it.
         worn: Where the corners go.
-        outline: The cut, in the unit square of both.
         folds: Brightness over ``FOLDS_SPAN`` in both directions, a grey picture; 255 leaves the cloth as it is.
+        box: The part that is wanted.
     """
-    size = cloth.size
-    warped = warp(cloth, homography(worn, flat), size)
+    # From the corner of the picture on: a pixel's place, and so its rounding, is then that of the whole picture.
+    size = box[2:]
+    warped = warp(cloth, homography(worn, flat), size).crop(box)
     low, high = FOLDS_SPAN
     scale = np.array([folds.width, folds.height]) / (high - low)
     place = np.array([[scale[0], 0, -low * scale[0]], [0, scale[1], -low * scale[1]], [0, 0, 1]])
-    in_square = place @ homography(worn, UNIT_SQUARE)
-    shade = warp(folds, in_square, size)
-    mask = Image.new("L", size, 0)
-    cut = project(homography(UNIT_SQUARE, worn), outline)
-    ImageDraw.Draw(mask).polygon([tuple(point) for point in cut], fill=255)
-    return ImageChops.multiply(warped, Image.merge("RGB", [shade] * 3)), mask
+    shade = warp(folds, place @ homography(worn, UNIT_SQUARE), size).crop(box)
+    return ImageChops.multiply(warped, Image.merge("RGB", [shade] * 3))
 
 
 def warp(image: Image.Image, matrix: NDArray[np.float64], size: tuple[int, int]) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Callable
 
 import numpy as np
 from common.geometry import Points, ellipse
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
+_Places = Callable[[], NDArray[np.float64]]
 
 GARMENT_WIDTH = 0.34
 """Width of a flat garment's body, in picture heights."""
@@ -58,29 +60,33 @@ def weave(
     if texture < 0.15:
         return Image.new("RGB", (width, height), base)
     cycles = 1 + (min(12.0, finest) - 1) * texture
-    rows, columns = np.mgrid[0:height, 0:width] / (GARMENT_WIDTH * unit)
+    rows, columns = (places / (GARMENT_WIDTH * unit) for places in np.ogrid[0:height, 0:width])
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    over = (columns * cosine + rows * sine) * cycles + phase[0]
-    down = (rows * cosine - columns * sine) * cycles + phase[1]
-    image = Image.fromarray(_pattern(int(kind), over % 1.0, down % 1.0, base, second))
+
+    def over() -> NDArray[np.float64]:
+        return ((columns * cosine + rows * sine) * cycles + phase[0]) % 1.0
+
+    def down() -> NDArray[np.float64]:
+        return ((rows * cosine - columns * sine) * cycles + phase[1]) % 1.0
+
+    image = Image.fromarray(_pattern(int(kind), over, down, base, second))
     if texture > 0.5:
         _logo(ImageDraw.Draw(image), int(shape), logo_at, 0.05 * unit, third)
     return image
 
 
-def _pattern(
-    kind: int, over: NDArray[np.float64], down: NDArray[np.float64], base: Colour, second: Colour
-) -> NDArray[np.uint8]:
+def _pattern(kind: int, over: _Places, down: _Places, base: Colour, second: Colour) -> NDArray[np.uint8]:
     if kind == 0:
-        share = (down < 0.45).astype(float)
+        parts, which = 1, (down() < 0.45).astype(np.uint8)
     elif kind == 1:
-        share = (over < 0.45).astype(float)
+        parts, which = 1, (over() < 0.45).astype(np.uint8)
     elif kind == 2:
-        share = ((over < 0.45).astype(float) + (down < 0.45)) / 2
+        parts, which = 2, (over() < 0.45).astype(np.uint8) + (down() < 0.45)
     else:
-        share = (np.hypot(over - 0.5, down - 0.5) < 0.3).astype(float)
-    mixed = (1 - share[..., None]) * np.array(base) + share[..., None] * np.array(second)
-    return np.asarray(mixed.round().astype(np.uint8))
+        parts, which = 1, (np.hypot(over() - 0.5, down() - 0.5) < 0.3).astype(np.uint8)
+    share = np.arange(parts + 1)[:, None] / parts
+    mixed = (1 - share) * np.array(base) + share * np.array(second)
+    return mixed.round().astype(np.uint8)[which]
 
 
 def _logo(draw: ImageDraw.ImageDraw, shape: int, centre: Points, radius: float, ink: Colour) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from common.body_labels import Parse
 from common.canvas import FOLDS_SPAN, Canvas, drape
+from common.dilation import grow
 from common.fabric import colour
 from common.factors import Factors
 from common.figure import SIDES, Figure
 from common.garment import Garment
-from common.geometry import ellipse, limb
+from common.geometry import UNIT_SQUARE, ellipse, homography, limb, project
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 _SKINS = [(0.06, 0.28, 0.97), (0.07, 0.36, 0.88), (0.06, 0.45, 0.74), (0.055, 0.52, 0.55), (0.05, 0.5, 0.4)]
 _HAIRS = [(0.08, 0.5, 0.16), (0.07, 0.6, 0.33), (0.11, 0.6, 0.75), (0.04, 0.7, 0.45), (0.6, 0.1, 0.22)]
@@ -65,16 +66,14 @@ class Scene:
         The worn garment, hidden parts included, grown by 1.5 to 6 % of the picture's height, without the head and
         without the forearms in front of it.
         """
-        labels = np.array(self.canvas.labels)
-        worn = np.maximum.reduce([np.array(mask) for mask in self.worn]) > 0
-        arms = np.isin(labels, (Parse.LEFT_ARM, Parse.RIGHT_ARM)) & worn
-        kept = np.isin(labels, _KEPT) | arms
-        small = Image.fromarray(np.uint8(255) * worn).reduce(fine).point(lambda value: 255 * (value > 0))
-        radius = max(1, round((0.015 + 0.045 * looseness) * small.height))
-        grown = small.filter(ImageFilter.MaxFilter(2 * radius + 1))
+        worn = Image.fromarray(np.maximum.reduce([np.array(mask) for mask in self.worn]))
         # The centre of each coarse pixel decides, exactly as it does for the parse map.
         centre = np.s_[fine // 2 :: fine, fine // 2 :: fine]
-        mask = (np.array(grown) > 0) & ~kept[centre]
+        labels = np.array(self.canvas.labels)[centre]
+        arms = np.isin(labels, (Parse.LEFT_ARM, Parse.RIGHT_ARM)) & (np.array(worn)[centre] > 0)
+        small = np.array(worn.reduce(fine)) > 0
+        radius = max(1, round((0.015 + 0.045 * looseness) * len(small)))
+        mask = grow(small, radius) & ~(np.isin(labels, _KEPT) | arms)
         return Image.fromarray(np.uint8(255) * mask)
 
     def _paint(self) -> None:
@@ -102,8 +101,10 @@ class Scene:
         for number, piece in enumerate(self._garment.pieces, start=1):
             if piece.in_front != in_front or (only_main and "sleeve" in piece.name):
                 continue
-            cloth, mask = drape(self._fabric, piece.flat, piece.worn, piece.outline, self._folds)
-            self.canvas.cloth(cloth, mask, self._garment.label, number)
+            mask = self.canvas.mask(project(homography(UNIT_SQUARE, piece.worn), piece.outline))
+            if (box := mask.getbbox()) is not None:
+                cloth = drape(self._fabric, piece.flat, piece.worn, self._folds, box)
+                self.canvas.cloth(cloth, mask, box, self._garment.label, number)
             self.worn[number - 1] = mask
 
     def _legs(self) -> None:
@@ -216,10 +217,15 @@ def _light(image: Image.Image, lighting: float, rng: np.random.Generator) -> Ima
     height, width = image.height, image.width
     angle = rng.uniform(0, 2 * np.pi)
     tint = 1 + lighting * rng.uniform(-0.12, 0.12, 3)
-    rows, columns = np.mgrid[0:height, 0:width]
+    rows, columns = np.ogrid[0:height, 0:width]
     along: NDArray[np.float64] = (columns / width - 0.5) * np.cos(angle) + (rows / height - 0.5) * np.sin(
         angle
     )
     shade = 1 - 0.6 * lighting * np.clip(along + 0.5, 0, 1)
-    lit = np.array(image) * shade[..., None] * tint
-    return Image.fromarray(np.clip(lit, 0, 255).round().astype(np.uint8))
+    pixels = np.array(image)
+    lit = np.empty((height, width))
+    for channel in range(3):
+        np.multiply(pixels[..., channel], shade, out=lit)
+        np.multiply(lit, tint[channel], out=lit)
+        pixels[..., channel] = np.rint(np.clip(lit, 0, 255, out=lit), out=lit)
+    return Image.fromarray(pixels)

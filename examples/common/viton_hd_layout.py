@@ -60,7 +60,7 @@ def write_viton_hd(
             rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
             factors = replace(draw_factors(level, rng), category="upper_body")
             sample = render_sample(factors, index, seed, height, width)
-            _write_sample(root / split, f"{number:05d}_00", sample)
+            write_person(root / split, f"{number:05d}_00", sample)
             rows.append({"image": f"{number:05d}_00.jpg", "level": level, **asdict(factors)})
         (root / f"{split}_factors.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (root / f"{split}_pairs.txt").write_text(_mismatched_pairs(count, seed))
@@ -73,7 +73,8 @@ def _mismatched_pairs(count: int, seed: int) -> str:
     return "".join(f"{person:05d}_00.jpg {partner[person]:05d}_00.jpg\n" for person in range(count))
 
 
-def _write_sample(folder: Path, name: str, sample: TryOnSample) -> None:
+def write_person(folder: Path, name: str, sample: TryOnSample) -> None:
+    """Write the files of one person into the folder of a split."""
     agnostic_parse = sample.parse.copy()
     agnostic_parse.paste(int(Parse.BACKGROUND), (0, 0), sample.agnostic_mask)
     pictures = {
@@ -85,7 +86,7 @@ def _write_sample(folder: Path, name: str, sample: TryOnSample) -> None:
         f"image-parse-v3/{name}.png": sample.parse,
         f"image-parse-agnostic-v3.2/{name}.png": agnostic_parse,
         f"image-densepose/{name}.jpg": sample.pose,
-        f"openpose_img/{name}_rendered.png": _skeleton(sample),
+        f"openpose_img/{name}_rendered.png": draw_skeleton(sample),
     }
     for place, picture in pictures.items():
         path = folder / place
@@ -102,7 +103,7 @@ def _write_sample(folder: Path, name: str, sample: TryOnSample) -> None:
     )
 
 
-def _skeleton(sample: TryOnSample) -> Image.Image:
+def draw_skeleton(sample: TryOnSample) -> Image.Image:
     """Draw the visible bones and joints on black, as OpenPose renders them."""
     picture = Image.new("RGB", sample.image.size)
     draw = ImageDraw.Draw(picture)

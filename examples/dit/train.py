@@ -25,6 +25,7 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
     parse_arguments()
 
 import torch
+from common.arithmetic import set_arithmetic
 from common.arguments import as_text
 from common.folder_lock import only_run_in
 from common.optimizer import make_adamw
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace, ranks: Ranks) -> int:
     """The whole training, as one of the processes that share it."""
+    set_arithmetic(args)
 
     @functools.cache
     def built() -> DiT:
@@ -83,7 +85,6 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     model.move(ranks.device, half)
     if args.gradient_checkpointing:
         model.network.enable_gradient_checkpointing()
-    torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
     is_sharded = args.fsdp and ranks.world_size > 1
     if is_sharded:
         shard(model.network, model.network.blocks, half)

@@ -24,6 +24,7 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
     parse_arguments()
 
 import torch
+from common.arithmetic import set_arithmetic
 from common.arguments import as_text
 from common.folder_lock import only_run_in
 from common.randomness import seed_globals
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace, ranks: Ranks) -> int:
     """The whole training, as one of the processes that share it."""
+    set_arithmetic(args)
     run = open_run(TRAINER, args, ranks)  # checkpoint, curriculum, data set, loader
     if run is None:
         return 0
@@ -67,7 +69,6 @@ def train(args: argparse.Namespace, ranks: Ranks) -> int:
     )
     model.check_size(args.height, args.width)
     model.move(ranks.device)
-    torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
     half = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[args.mixed_precision]
     painting = list(model.dresser.parameters())  # of warper and generator
     judging = list(model.discriminator.parameters())

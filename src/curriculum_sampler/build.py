@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
-from .encode import encode
+from .encode import encode_members
 from .errors import ArgumentError
-from .index import INDEX_SUFFIX
 from .locations import Location, StorageOptions, open_storage
 from .manifest import Manifest
-from .manifest_file import Bucket, Shard, check_name, index_digest
+from .manifest_file import Bucket, check_name
 from .publishing import make_room, publish
-from .storage import Storage
+from .shard_writer import write_shard
 from .tar_writer import TarBuilder, pack
 
 
@@ -75,7 +74,7 @@ def write_shards(
         stem = f"{split}/{bucket}/{bucket}"
         packed = _packed(bucket, samples)
         shards = tuple(
-            _write(home, f"{stem}-{number:06}.tar", builder)
+            write_shard(home, f"{stem}-{number:06}.tar", builder)
             for number, builder in enumerate(_filled(packed, samples_per_shard, max_shard_bytes))
         )
         if not shards:
@@ -98,17 +97,7 @@ def _packed(bucket: str, samples: Iterable[Mapping[str, Any]]) -> Iterator[bytes
                 f"Bucket {bucket!r} has the key {key!r} twice. Keys must be unique in a bucket."
             )
         seen.add(key)
-        members = {}
-        for extension, value in sample.items():
-            if isinstance(extension, str) and extension.startswith("__"):
-                continue
-            _check_extension(bucket, key, extension)
-            try:
-                members[extension] = encode(extension, value)
-            except ArgumentError as error:
-                raise ArgumentError(f"Bucket {bucket!r}, sample {key!r}: {error}") from error
-        if not members:
-            raise ArgumentError(f"Bucket {bucket!r}: sample {key!r} has no members. Give it some content.")
+        members = encode_members(f"Bucket {bucket!r}", key, sample)
         yield pack(key, members)
 
 
@@ -126,15 +115,6 @@ def _key(bucket: str, sample: Mapping[str, Any]) -> str:
     return key
 
 
-def _check_extension(bucket: str, key: str, extension: Any) -> None:
-    fits = isinstance(extension, str) and extension.isprintable() and extension == extension.lower()
-    if not fits or "/" in extension or not all(extension.split(".")):
-        raise ArgumentError(
-            f"Bucket {bucket!r}, sample {key!r}: extension {extension!r} must be lower-case text without '/' and "
-            "without empty parts, such as 'png' or 'mask.png'. Rename it."
-        )
-
-
 def _filled(
     packed: Iterable[bytes], samples_per_shard: int | None, max_shard_bytes: int
 ) -> Iterator[TarBuilder]:
@@ -147,11 +127,3 @@ def _filled(
         builder.add(sample)
     if len(builder):
         yield builder
-
-
-def _write(home: Storage, name: str, builder: TarBuilder) -> Shard:
-    tar, index = builder.finish()
-    data = index.to_bytes()
-    home.write(name, tar)
-    home.write(name + INDEX_SUFFIX, data)
-    return Shard(name, len(index), len(tar), index_digest(data))

@@ -1,69 +1,55 @@
-"""From samples without order to a data set cut by difficulty: list, score, cut, shuffle, write."""
+"""From samples without order to a data set cut by difficulty: list, score, cut, shuffle, write.
+
+Samples are listed once, then scored in tasks of some in a row; both are journaled locally. From the scores alone follows
+where every sample goes. Each shard is then a task of its own, and the manifest comes last. Nothing depends on who does
+which task when, so a build that is killed goes on, with any number of processes, and its bytes are the same.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Unpack
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Unpack
 
-from .locations import Location, StorageOptions
+import numpy as np
+
+from .build_plan import BuildPlan, Cut, plan_build
+from .build_report import BuildReport, Part, Progress
+from .checks import whole
+from .difficulty_file import RULE, read_rule, write_difficulties
+from .engine import Engine, LocalEngine
+from .errors import ArgumentError
+from .folder_source import FolderSource
+from .keys import digest
+from .listing import Listing
+from .local_storage import LocalStorage
+from .locations import Location, StorageOptions, open_storage
+from .manifest import read_manifest
+from .manifest_file import MANIFEST, Bucket, ManifestFile, Shard, check_name
+from .memory_storage import MemoryStorage
+from .publishing import make_room
+from .score_tasks import ScoreWork
+from .scored_listing import ScoredListing
+from .scoring import BatchScore, Score, Scoring
+from .shard_journal import ShardJournal
+from .shard_tasks import ShardTask, ShardWork, shard_name, write
 from .source import Source
-
-Scorer = str | Callable[[Mapping[str, Any]], float | Mapping[str, float]]
-BatchScorer = str | Callable[[Sequence[Mapping[str, Any]]], Sequence[float | Mapping[str, float]]]
-
-THIRDS = {"easy": 0.4, "medium": 0.35, "hard": 0.25}
-
-
-class Progress(NamedTuple):
-    """How far a build is: told after every piece of work.
-
-    Attributes:
-        part: What is being done.
-        done: Samples done, those of an earlier, killed run among them.
-        total: Samples there are; None while they are being listed.
-        num_bytes: Bytes of the samples done, roughly.
-    """
-
-    part: Literal["list", "score", "write"]
-    done: int
-    total: int | None
-    num_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What a build did, or with ``dry_run`` would do.
-
-    Attributes:
-        bucket_sizes: Split -> bucket -> samples, easiest bucket first.
-        difficulties: Split -> bucket -> (lowest, highest) score; buckets of given labels without a score have none.
-        quarantined: Samples left out because their score lies above the rule's limit.
-        num_shards: Shards of the splits built.
-        num_bytes: Bytes of their tars (with ``dry_run``: of the samples, roughly).
-        scored, written: Samples scored and shards written by this call; the rest was done by an earlier one.
-        seconds: Part -> time it took in this call.
-        dry_run: Whether nothing was written.
-    """
-
-    bucket_sizes: Mapping[str, Mapping[str, int]]
-    difficulties: Mapping[str, Mapping[str, tuple[float, float]]]
-    quarantined: int
-    num_shards: int
-    num_bytes: int
-    scored: int
-    written: int
-    seconds: Mapping[str, float]
-    dry_run: bool
+from .source_by_name import Samples, source_by_name
+from .spool import SpooledSource, spool
+from .storage import Storage, read_all
+from .tar_source import TarSource
+from .work_folder import clear, default_work_dir, work_folder
 
 
 def build_dataset(
-    source: str | os.PathLike[str] | Source | Iterable[Mapping[str, Any]],
+    source: str | os.PathLike[str] | Source | Samples,
     destination: Location,
     *,
-    score: Scorer | Sequence[Scorer] | None = None,
-    score_batch: BatchScorer | None = None,
+    score: str | Score | Sequence[str | Score] | None = None,
+    score_batch: str | BatchScore | None = None,
     batch_size: int = 32,
     weights: Mapping[str, float] | None = None,
     category: str | None = None,
@@ -119,4 +105,3 @@ def build_dataset(
         progress: Called often with a ``Progress``.
         **options: Options of ``s3://`` urls.
     """
-    raise NotImplementedError

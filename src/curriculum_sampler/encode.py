@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,38 @@ def encode(extension: str, value: Any) -> bytes:
         f"Member {extension!r}: a {type(value).__name__} cannot be stored under this extension. "
         "Give the encoded bytes, or use png, jpg, webp, json, txt, cls, npy or safetensors."
     )
+
+
+def encode_members(where: str, key: str, sample: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return extension -> bytes of a sample's members, leaving out what begins with two underscores.
+
+    Raises:
+        ArgumentError: A bad extension or value, or no members; the message begins with ``where``.
+
+    >>> encode_members("my data", "0007", {"__key__": "0007", "cls": 3, "txt": b"red"})
+    {'cls': b'3', 'txt': b'red'}
+    """
+    members = {}
+    for extension, value in sample.items():
+        if isinstance(extension, str) and extension.startswith("__"):
+            continue
+        _check_extension(where, key, extension)
+        try:
+            members[extension] = encode(extension, value)
+        except ArgumentError as error:
+            raise ArgumentError(f"{where}, sample {key!r}: {error}") from error
+    if not members:
+        raise ArgumentError(f"{where}: sample {key!r} has no members. Give it some content.")
+    return members
+
+
+def _check_extension(where: str, key: str, extension: Any) -> None:
+    fits = isinstance(extension, str) and extension.isprintable() and extension == extension.lower()
+    if not fits or "/" in extension or not all(extension.split(".")):
+        raise ArgumentError(
+            f"{where}, sample {key!r}: extension {extension!r} must be lower-case text without '/' and "
+            "without empty parts, such as 'png' or 'mask.png'. Rename it."
+        )
 
 
 def _image(kind: str, value: Any) -> bytes:

@@ -75,6 +75,8 @@ class Runs:
         )
         if self.trainer != "vtongan":  # which paints in one step
             fixed += " --num_validation_inference_steps 2"
+        if torch.cuda.is_available():  # whose gradients of convolutions are otherwise another sum every time
+            fixed += " --deterministic"
         return [*fixed.split(), *(str(word) for word in more)]
 
     def __call__(self, output: Path, *more: Any) -> int:
