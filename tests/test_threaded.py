@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -117,3 +119,40 @@ def test_what_was_not_begun_when_the_iteration_was_given_up_is_never_made() -> N
 def test_without_threads_everything_happens_in_the_consumers_thread() -> None:
     makers = ThreadedBatches(lambda batch: threading.current_thread(), range(3), num_threads=0)
     assert set(makers) == {threading.current_thread()}
+
+
+MIDST = """
+import sys, threading
+import torch
+from curriculum_sampler import fetcher
+from curriculum_sampler.threaded import ThreadedBatches
+
+def make(number):
+    return torch.stack([torch.ones(3, 512, 384) for _ in range(16)])
+
+batches = iter(ThreadedBatches(make, range(1000), num_threads=3))
+next(batches)
+"""
+
+
+@pytest.mark.parametrize(("last", "code", "said"), [("", 0, ""), ("raise KeyError('mine')", 1, "'mine'")])
+def test_a_process_that_ends_in_the_midst_of_batches_ends_as_it_would_without_threads(
+    last: str, code: int, said: str
+) -> None:
+    """Threads in torch's C++ code that Python stops by force would abort it."""
+    for _ in range(2):
+        ended = subprocess.run(
+            [sys.executable, "-c", MIDST + last], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert ended.returncode == code, ended.stderr
+        assert ended.stderr.strip().endswith(said)
+        assert "terminate" not in ended.stderr
+
+
+def test_a_process_does_not_wait_for_ever_for_a_batch_that_never_ends() -> None:
+    stuck = """
+fetcher._GRACE_SECONDS = 0.1
+stuck = iter(ThreadedBatches(lambda number: number or threading.Event().wait(), [1, 0, 0], num_threads=2))
+assert next(stuck) == 1
+"""
+    subprocess.run([sys.executable, "-c", MIDST.split("batches =")[0] + stuck], timeout=120, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import heapq
 import itertools
 import threading
@@ -10,12 +11,16 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Result = TypeVar("Result")
 
 # A fetch that takes longer waits for the network more than it works, so that more of them at a time cost nothing.
 _SLOW_SECONDS = 0.1
+
+
+# How long the end of the process waits for what is in progress.
+_GRACE_SECONDS = 5.0
 
 
 class ClosedError(Exception):
@@ -62,8 +67,7 @@ class Fetcher(Generic[Result]):
         future = self._work.add(key, fetch, ahead)
         if not self._has_begun:
             self._has_begun = True
-            for _ in range(self._threads):
-                threading.Thread(target=self._work.run, name="fetch", daemon=True).start()
+            self._work.begin(self._threads)
         return future
 
     def has_begun(self, key: str) -> bool:
@@ -100,6 +104,13 @@ class _Work(Generic[Result]):
         self._usual_seconds = 0.0
         self._is_closed = False
         self._changed = threading.Condition()
+        self.crew: list[threading.Thread] = []
+
+    def begin(self, threads: int) -> None:
+        _BEGUN.add(self)
+        self.crew = [threading.Thread(target=self.run, name="fetch", daemon=True) for _ in range(threads)]
+        for thread in self.crew:
+            thread.start()
 
     def add(self, key: str, fetch: Callable[[], Result], ahead: bool) -> Future[Result]:
         with self._changed:
@@ -179,3 +190,20 @@ class _Work(Generic[Result]):
             self._running_ahead -= task.is_ahead
             self._usual_seconds += 0.3 * (self._clock() - began - self._usual_seconds)
             self._changed.notify_all()
+
+
+_BEGUN: weakref.WeakSet[_Work[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Let the threads of a process that ends come to an end by themselves.
+
+    Those still there are stopped by force, and one that is in C++ code then, such as torch's, aborts the process.
+    """
+    begun = list(_BEGUN)
+    for work in begun:
+        work.close()
+    latest = time.monotonic() + _GRACE_SECONDS
+    for thread in (thread for work in begun for thread in work.crew):
+        thread.join(max(0.0, latest - time.monotonic()))
