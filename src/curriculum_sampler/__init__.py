@@ -22,16 +22,25 @@ from .sampler import MixtureSampler
 from .schedule import Stage, StageSchedule
 
 if TYPE_CHECKING:
+    from .append import append_shards, append_tars
     from .build import write_shards
     from .dataset import CurriculumDataset
+    from .dataset_build import build_dataset
+    from .difficulty_check import check_difficulty
     from .indexing import index_shards
     from .loader import CurriculumLoader
     from .local_storage import LocalStorage
     from .locations import open_storage
     from .manifest import Manifest
     from .memory_storage import MemoryStorage
+    from .preview import contact_sheet
+    from .recut import rebucket
     from .s3 import S3Storage
+    from .sample_columns import sample_numbers
+    from .sample_lookup import find_sample, sample_keys
     from .storage import Storage
+    from .survey import survey_buckets
+    from .verify import verify_dataset
 
 _LAZY = {
     "CurriculumDataset": "dataset",
@@ -41,8 +50,19 @@ _LAZY = {
     "MemoryStorage": "memory_storage",
     "S3Storage": "s3",
     "Storage": "storage",
+    "append_shards": "append",
+    "append_tars": "append",
+    "build_dataset": "dataset_build",
+    "check_difficulty": "difficulty_check",
+    "contact_sheet": "preview",
+    "find_sample": "sample_lookup",
     "index_shards": "indexing",
     "open_storage": "locations",
+    "rebucket": "recut",
+    "sample_keys": "sample_lookup",
+    "sample_numbers": "sample_columns",
+    "survey_buckets": "survey",
+    "verify_dataset": "verify",
     "write_shards": "build",
 }
 
@@ -70,8 +90,19 @@ __all__ = [
     "StateMismatchError",
     "Storage",
     "StorageError",
+    "append_shards",
+    "append_tars",
+    "build_dataset",
+    "check_difficulty",
+    "contact_sheet",
+    "find_sample",
     "index_shards",
     "open_storage",
+    "rebucket",
+    "sample_keys",
+    "sample_numbers",
+    "survey_buckets",
+    "verify_dataset",
     "write_shards",
 ]
 

@@ -1,0 +1,204 @@
+"""``verify`` finds whatever is not as the manifest says, lists all of it, and goes on after an interruption."""
+
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import curriculum_sampler as cs
+from curriculum_sampler.errors import ArgumentError, StorageError
+from curriculum_sampler.index import INDEX_SUFFIX, ShardIndex
+from curriculum_sampler.memory_storage import MemoryStorage
+from curriculum_sampler.storage import Storage
+
+from .command_fixtures import Commands, command, data, write_cluttered
+from .data_fixtures import WatchedStorage, labelled, s3_bucket, s3_endpoint, storage
+
+TAR = "train/easy/easy-000000.tar"
+
+
+def flip(path: Path, offset: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_whole_data_set_has_no_faults(storage: Storage) -> None:
+    write_cluttered(storage)
+    found = cs.verify_dataset(storage)
+    assert (found.faults, found.shards, found.samples) == ((), 9, 36)
+    assert cs.verify_dataset(storage, fast=True).faults == ()
+
+
+WHOLE = MemoryStorage()
+cs.write_shards(WHOLE, {"easy": labelled(7)}, samples_per_shard=4)
+COVERED = {
+    name: content
+    for name, content in WHOLE.objects.items()
+    if name.endswith((".tar", INDEX_SUFFIX)) and content
+}
+
+
+@given(data=st.data())
+def test_any_bit_flipped_anywhere_is_found(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(COVERED)))
+    place = data.draw(st.integers(0, len(COVERED[name]) * 8 - 1))
+    damaged = bytearray(COVERED[name])
+    damaged[place // 8] ^= 1 << place % 8
+    faults = cs.verify_dataset(MemoryStorage(objects={**WHOLE.objects, name: bytes(damaged)})).faults
+    assert len(faults) == 1
+    assert faults[0].shard == name.removesuffix(INDEX_SUFFIX)
+
+
+@given(data=st.data())
+def test_any_object_cut_anywhere_is_found_also_the_fast_way(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(COVERED)))
+    length = data.draw(st.integers(0, len(COVERED[name]) - 1))
+    cut = MemoryStorage(objects={**WHOLE.objects, name: COVERED[name][:length]})
+    for fast in (False, True):
+        assert [fault.shard for fault in cs.verify_dataset(cut, fast=fast).faults] == [
+            name.removesuffix(INDEX_SUFFIX)
+        ]
+
+
+def test_every_damaged_sample_is_listed_by_key(data: Path, command: Commands) -> None:
+    index = ShardIndex.from_bytes((data / f"{TAR}{INDEX_SUFFIX}").read_bytes())
+    flip(data / TAR, int(index.starts[1]) + 600)
+    flip(data / TAR, int(index.starts[3]) + 600)
+    flip(data / "train/hard/hard-000001.tar", 600)
+    ran = command("verify", data, "--json")
+    assert ran.exit_code == 1
+    messages = [fault["message"] for fault in ran.told["faults"]]
+    assert len(messages) == 3
+    for message, key in zip(messages, ("easy-001", "easy-003", "hard-005"), strict=True):
+        assert f"sample '{key}'" in message and "is damaged" in message
+    text = command("verify", data)
+    assert text.exit_code == 1 and "3 faults in" in text.out and text.err == ""
+
+
+def test_a_lost_index_is_told_apart_from_a_lost_tar(data: Path, command: Commands) -> None:
+    (data / f"{TAR}{INDEX_SUFFIX}").unlink()
+    (data / "train/hard/hard-000000.tar").unlink()
+    first, second = command("verify", data, "--json").told["faults"]
+    assert "only its index must be made again" in first["message"] and first["shard"] == TAR
+    assert "does not exist" in second["message"] and second["bucket"] == "hard"
+
+
+def test_blocks_that_belong_to_no_sample_are_looked_at_too(data: Path) -> None:
+    flip(data / TAR, (data / TAR).stat().st_size - 100)
+    (fault,) = cs.verify_dataset(data).faults
+    assert "data behind zero blocks" in fault.message
+
+
+def test_an_interrupted_verification_goes_on_with_what_is_left(tmp_path: Path) -> None:
+    store = WatchedStorage()
+    write_cluttered(store)
+    record = tmp_path / "record.jsonl"
+
+    def stop(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.verify_dataset(store, record=record, progress=stop)
+    before = {name for name, _, _ in store.reads if name.endswith(".tar")}
+    assert 0 < len(before) < 9
+    store.reads.clear()
+    with record.open("a") as file:  # a line that was torn by the end of the process
+        file.write('{"name": "tra')
+    found = cs.verify_dataset(store, record=record)
+    read = {name for name, _, _ in store.reads if name.endswith(".tar")}
+    assert found.faults == () and found.continued == len(before)
+    assert before.isdisjoint(read) and len(before | read) == 9
+    torn, *others = [
+        line for line in record.read_text().splitlines() if '"name": "tra' in line and "index" not in line
+    ]
+    assert torn == '{"name": "tra' and not others, "half a line spoils no other"
+    store.reads.clear()
+    assert cs.verify_dataset(store, record=record).continued == 0, "what came to its end begins anew"
+
+
+def test_a_shard_replaced_since_it_was_verified_is_not_passed_over(data: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+
+    def stop(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.verify_dataset(data, record=record, progress=stop)
+    flip(data / TAR, 600)
+    assert [fault.shard for fault in cs.verify_dataset(data, record=record).faults] == [TAR]
+
+
+def test_the_fast_way_finds_a_shard_replaced_since_the_last_whole_verification(
+    data: Path, command: Commands
+) -> None:
+    assert command("verify", data, "--fast").exit_code == 0
+    assert command("verify", data).exit_code == 0
+    assert command("verify", data, "--fast").exit_code == 0
+    content = (data / TAR).read_bytes()
+    (data / TAR).unlink()
+    (data / TAR).write_bytes(content)
+    ran = command("verify", data, "--fast")
+    assert ran.exit_code == 1 and "was replaced since it was verified" in ran.out
+    assert command("verify", data).exit_code == 0, "its bytes are the same"
+    assert command("verify", data, "--fast").exit_code == 0
+
+
+def test_a_record_of_another_data_set_or_another_file_is_left_alone(data: Path, tmp_path: Path) -> None:
+    write_cluttered(tmp_path / "other")
+    record = tmp_path / "record.jsonl"
+    cs.verify_dataset(tmp_path / "other", record=record)
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear colleague,\n")
+    for path, why in ((record, "it speaks of"), (letter, "it is not the record")):
+        before = path.read_bytes()
+        with pytest.raises(ArgumentError, match=why):
+            cs.verify_dataset(data, record=path, restart=True)
+        assert path.read_bytes() == before
+
+
+def test_a_store_that_is_away_is_an_error_and_not_a_list_of_faults() -> None:
+    class Away(MemoryStorage):
+        is_away = False
+
+        def stat(self, key: str) -> cs.storage.ObjectStat:  # type: ignore[name-defined]
+            if self.is_away and key.endswith(".tar"):
+                raise StorageError("no route to host. Check the network.")
+            return super().stat(key)
+
+    store = Away()
+    write_cluttered(store)
+    store.is_away = True
+    for fast in (False, True):
+        with pytest.raises(StorageError, match="no route to host"):
+            cs.verify_dataset(store, fast=fast)
+
+
+def test_one_shard_that_may_not_be_read_is_a_fault_among_others(data: Path) -> None:
+    (data / TAR).unlink()
+    (data / TAR).mkdir()
+    (fault,) = cs.verify_dataset(data).faults
+    assert TAR in fault.message and fault.shard == TAR
+
+
+def test_a_damaged_manifest_is_no_traceback(data: Path, command: Commands) -> None:
+    (data / "manifest.json").write_text(json.dumps({"format": "other"}))
+    ran = command("verify", data)
+    assert ran.exit_code == 2 and "is not a manifest" in ran.err
+
+
+def test_one_split_of_several_may_be_looked_at(data: Path, command: Commands) -> None:
+    write_cluttered(data, split="validation")
+    flip(data / TAR, 600)
+    assert command("verify", data, "--split", "validation").exit_code == 0
+    ran = command("verify", data, "--json")
+    assert ran.exit_code == 1 and ran.told["shards"] == 18
+    unknown = command("verify", data, "--split", "test")
+    assert unknown.exit_code == 2 and "'validation'" in unknown.err
