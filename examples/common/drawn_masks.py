@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from common.body_labels import Parse
 from common.dilation import grow
@@ -70,7 +72,7 @@ def draw_agnostic_mask(labels: NDArray[np.uint8], points: Keypoints, category: s
         points: The joints, in the same pixels.
         category: One of ``factors.CATEGORIES``.
     """
-    height, width = labels.shape
+    height = len(labels)
     covered = np.isin(labels, (*GARMENT_LABELS[category], *_MAY_BE_COVERED[category]))
     mask = Image.fromarray(np.uint8(255) * covered)
     draw = ImageDraw.Draw(mask)
@@ -81,7 +83,7 @@ def draw_agnostic_mask(labels: NDArray[np.uint8], points: Keypoints, category: s
     thick = max(1, round(_LIMB_WIDTH * height))
     for limb in _LIMBS[category]:
         places = [joint(points, name) for name in limb]
-        for start, end in zip(places, places[1:], strict=False):
+        for start, end in pairwise(places):
             if start is not None and end is not None:
                 draw.line([*start, *end], fill=255, width=thick)
     wide = grow(np.array(mask) > 0, round(_MARGIN * height))

@@ -52,7 +52,9 @@ def write_dress_code(
         if split not in ("train", "test"):
             raise ValueError(f"write_dress_code: got split {split!r}; Dress Code has 'train' and 'test'.")
         if not 1 <= count <= _TEST_OFFSET:
-            raise ValueError(f"write_dress_code: got {count} pictures for {split!r}; give 1 to {_TEST_OFFSET}.")
+            raise ValueError(
+                f"write_dress_code: got {count} pictures for {split!r}; give 1 to {_TEST_OFFSET}."
+            )
     for place, category in enumerate(CATEGORIES):
         for split, count in counts.items():
             first = place * _CATEGORY_OFFSET + (_TEST_OFFSET if split == "test" else 0)

@@ -69,13 +69,13 @@ def weave(
     def down() -> NDArray[np.float64]:
         return ((rows * cosine - columns * sine) * cycles + phase[1]) % 1.0
 
-    image = Image.fromarray(_pattern(int(kind), over, down, base, second))
+    image = _pattern(int(kind), over, down, base, second)
     if texture > 0.5:
         _logo(ImageDraw.Draw(image), int(shape), logo_at, 0.05 * unit, third)
     return image
 
 
-def _pattern(kind: int, over: _Places, down: _Places, base: Colour, second: Colour) -> NDArray[np.uint8]:
+def _pattern(kind: int, over: _Places, down: _Places, base: Colour, second: Colour) -> Image.Image:
     if kind == 0:
         parts, which = 1, (down() < 0.45).astype(np.uint8)
     elif kind == 1:
@@ -86,7 +86,9 @@ def _pattern(kind: int, over: _Places, down: _Places, base: Colour, second: Colo
         parts, which = 1, (np.hypot(over() - 0.5, down() - 0.5) < 0.3).astype(np.uint8)
     share = np.arange(parts + 1)[:, None] / parts
     mixed = (1 - share) * np.array(base) + share * np.array(second)
-    return mixed.round().astype(np.uint8)[which]
+    image = Image.fromarray(which)
+    image.putpalette(mixed.round().astype(np.uint8).tobytes())
+    return image.convert("RGB")
 
 
 def _logo(draw: ImageDraw.ImageDraw, shape: int, centre: Points, radius: float, ink: Colour) -> None:

@@ -45,7 +45,9 @@ def read_openpose(path: Path, drawn_on: tuple[int, int], size: tuple[int, int]) 
     Raises:
         ArgumentError: The file is no such JSON, or its joints lie outside the picture that OpenPose saw.
     """
-    found = _numbers(path, lambda told: told["people"][0]["pose_keypoints_2d"] if told["people"] else [0] * 75)
+    found = _numbers(
+        path, lambda told: told["people"][0]["pose_keypoints_2d"] if told["people"] else [0] * 75
+    )
     points = _rows(path, found, len(JOINTS), 3).copy()
     points[points[:, 2] <= 0] = 0
     return _scaled(path, points, drawn_on, size)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from common.body_labels import PARSE_COLOURS, SURFACE_COLOURS, Parse, numbers_of
+from common.body_labels import PARSE_COLOURS, Parse, numbers_of
 from common.dress_code import LABELS, source
 from common.dress_code_layout import write_dress_code
 from common.factors import CATEGORIES, Factors
@@ -74,7 +74,9 @@ def test_the_licence_is_printed_and_goes_with_every_sample(
 
 def test_people_of_all_categories_come_with_the_garment_of_their_number(written: Path) -> None:
     found = samples(written)
-    keys = [f"{category}-{int(first) + number:06d}" for category, first in FIRST.items() for number in range(3)]
+    keys = [
+        f"{category}-{int(first) + number:06d}" for category, first in FIRST.items() for number in range(3)
+    ]
     assert [sample["__key__"] for sample in found] == keys
     for sample in found:
         category, number = sample["__key__"].split("-")
@@ -144,9 +146,17 @@ def test_masks_that_are_there_are_taken(tree: Path) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "ending"),
-    [("images", "_0.jpg"), ("images", "_1.jpg"), ("label_maps", "_4.png"), ("dense", "_5.png"), ("keypoints", "_2.json")],
+    [
+        ("images", "_0.jpg"),
+        ("images", "_1.jpg"),
+        ("label_maps", "_4.png"),
+        ("dense", "_5.png"),
+        ("keypoints", "_2.json"),
+    ],
 )
-def test_a_missing_partner_is_named_while_the_samples_are_listed(tree: Path, folder: str, ending: str) -> None:
+def test_a_missing_partner_is_named_while_the_samples_are_listed(
+    tree: Path, folder: str, ending: str
+) -> None:
     (tree / "dresses" / folder / f"020001{ending}").unlink()
     with pytest.raises(cs.ArgumentError, match=re.escape(f"dresses/{folder}/020001{ending} is missing")):
         list(source(tree, accept_license=True).entries())
@@ -189,7 +199,9 @@ def test_surfaces_with_an_unknown_number_are_refused(tree: Path) -> None:
         samples(tree)
 
 
-@pytest.mark.parametrize(("counts", "message"), [({"val": 2}, "'train' and 'test'"), ({"train": 0}, "give 1 to")])
+@pytest.mark.parametrize(
+    ("counts", "message"), [({"val": 2}, "'train' and 'test'"), ({"train": 0}, "give 1 to")]
+)
 def test_a_layout_that_cannot_be_is_refused(tmp_path: Path, counts: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_dress_code(tmp_path, counts)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from common.body_labels import PARSE_COLOURS, Parse, numbers_of
-from common.figure import JOINTS
-from common.synthetic import render_sample
+from common.body_labels import PARSE_COLOURS, numbers_of
 from common.viton_hd import VitonHD, source
-from common.viton_hd_layout import write_person, write_viton_hd
+from common.viton_hd_layout import write_viton_hd
 from common.vton_data import TryOnArrays
 from PIL import Image
 
@@ -179,7 +175,9 @@ def test_joints_follow_a_picture_that_was_made_smaller(tree: Path) -> None:
         with Image.open(path) as image:
             small = image.reduce(2)
         small.save(path)
-    assert np.allclose(np.array(first(source(tree))["json"]["keypoints"])[:, :2], before[:, :2] / 2, atol=0.01)
+    assert np.allclose(
+        np.array(first(source(tree))["json"]["keypoints"])[:, :2], before[:, :2] / 2, atol=0.01
+    )
     shutil.rmtree(tree / "train/openpose_img")
     with pytest.raises(cs.ArgumentError, match=r"lies outside the picture of 24 x 32"):
         first(source(tree))
