@@ -90,7 +90,7 @@ def _nearest(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
         ((np.arange(few) + 0.5) * many / few).astype(int)
         for few, many in zip(size, pixels.shape[:2], strict=True)
     )
-    return pixels[rows[:, None], columns]
+    return np.asarray(pixels[rows[:, None], columns])
 
 
 def _joints(told: Any, pixels: NDArray[np.uint8], size: tuple[int, int]) -> Keypoints:
@@ -100,4 +100,4 @@ def _joints(told: Any, pixels: NDArray[np.uint8], size: tuple[int, int]) -> Keyp
             f"json: keypoints of shape {points.shape}, but they are {len(JOINTS)} rows of x, y and confidence. "
             "Read the data set through common.viton_hd or common.dress_code."
         )
-    return points * [size[1] / pixels.shape[1], size[0] / pixels.shape[0], 1.0]
+    return np.asarray(points * [size[1] / pixels.shape[1], size[0] / pixels.shape[0], 1.0])

@@ -84,7 +84,7 @@ def numbers_of(pixels: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray
     [[2, 5]]
     """
     if pixels.shape[-1] == 1:
-        return pixels[..., 0]
+        return np.asarray(pixels[..., 0])
     packed, known = _packed(pixels), _packed(colours)
     order = np.argsort(known)
     place = np.searchsorted(known[order], packed).clip(max=len(known) - 1)

@@ -31,7 +31,7 @@ class DataLicence:
     must_accept: bool = False
 
     def check(self, accepted: bool) -> None:
-        """Print the notice.
+        """Let nothing pass without the acceptance that the terms ask for.
 
         Raises:
             ArgumentError: The terms must be accepted and were not.
@@ -39,8 +39,12 @@ class DataLicence:
         if self.must_accept and not accepted:
             raise cs.ArgumentError(
                 f"{self.data_set}: its terms were not accepted, so nothing was read.\n{self.notice}"
-                "If you hold this licence, say so: accept_license=True, or ',accept-license' behind the path."
+                "If you hold this licence, say so: accept_license=True, ',accept-license' behind the path, or "
+                "--accept-license."
             )
+
+    def tell(self) -> None:
+        """Print the notice where it does not mix with results."""
         print(self.notice, end="", file=sys.stderr)
 
 

@@ -129,6 +129,7 @@ def source(
     categories = _chosen("category", str(options["category"]), CATEGORIES)
     for name in categories:
         _folders(place / name)
+    DRESS_CODE.tell()
     return DressCode(place.resolve(), splits, categories)
 
 

@@ -92,7 +92,10 @@ def write_person(folder: Path, name: str, sample: TryOnSample) -> None:
     for place, picture in pictures.items():
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, **({"quality": 95, "subsampling": 0} if path.suffix == ".jpg" else {}))
+        if path.suffix == ".jpg":
+            picture.save(path, quality=95, subsampling=0)
+        else:
+            picture.save(path)
     path = folder / "keypoints" / f"{name}_2.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"keypoints": _joints(sample)}))

@@ -64,10 +64,10 @@ def weave(
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
 
     def over() -> NDArray[np.float64]:
-        return ((columns * cosine + rows * sine) * cycles + phase[0]) % 1.0
+        return np.asarray(((columns * cosine + rows * sine) * cycles + phase[0]) % 1.0)
 
     def down() -> NDArray[np.float64]:
-        return ((rows * cosine - columns * sine) * cycles + phase[1]) % 1.0
+        return np.asarray(((rows * cosine - columns * sine) * cycles + phase[1]) % 1.0)
 
     image = _pattern(int(kind), over, down, base, second)
     if texture > 0.5:

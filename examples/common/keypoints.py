@@ -61,11 +61,11 @@ def read_dress_code(path: Path, size: tuple[int, int]) -> Keypoints:
     """
     found = _rows(path, _numbers(path, lambda told: np.ravel(told["keypoints"]).tolist()), len(COCO_18), 4)
     points = np.zeros((len(JOINTS), 3))
-    seen = (found[:, :2] > 1).all(axis=1)
-    points[_COCO_ROWS] = np.concatenate([found[:, :2], seen[:, None]], axis=1) * seen[:, None]
-    hips = [joint(points, f"{side}_hip") for side in ("right", "left")]
-    if all(hip is not None for hip in hips):
-        points[JOINTS.index("mid_hip")] = (*np.mean(hips, axis=0), 1.0)
+    seen = (found[:, :1] > 1) & (found[:, 1:2] > 1)
+    points[_COCO_ROWS] = np.concatenate([found[:, :2], seen], axis=1) * seen
+    right, left = joint(points, "right_hip"), joint(points, "left_hip")
+    if right is not None and left is not None:
+        points[JOINTS.index("mid_hip")] = (*(right + left) / 2, 1.0)
     return _scaled(path, points, _DRESS_CODE_SIZE, size)
 
 
@@ -98,4 +98,4 @@ def _scaled(path: Path, points: Keypoints, drawn_on: tuple[int, int], size: tupl
             f"{path}: a joint at {points[:, :2].max(axis=0).round(1).tolist()} lies outside the picture of "
             f"{drawn_on[0]} x {drawn_on[1]} that it belongs to. Restore the pictures in the size that the pose was found in."
         )
-    return points * np.array([size[0] / drawn_on[0], size[1] / drawn_on[1], 1.0])
+    return np.asarray(points * np.array([size[0] / drawn_on[0], size[1] / drawn_on[1], 1.0]))

@@ -44,7 +44,7 @@ def _trunk(labels: NDArray[np.uint8], points: Keypoints | None, category: str) -
     return fill_hull(np.isin(labels, GARMENT_LABELS[category]))
 
 
-def _forearms(points: Keypoints, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _forearms(points: Keypoints, shape: tuple[int, int]) -> NDArray[np.bool_]:
     picture = Image.new("1", shape[::-1])
     width = max(1, round(_FOREARM_WIDTH * (trunk_length(points) or 0.0)))
     for side in _SIDES:

@@ -56,7 +56,7 @@ class Scene:
         whole = visible = 0
         for number, piece in enumerate(self._garment.pieces, start=1):
             if "sleeve" not in piece.name:
-                whole += int(np.count_nonzero(self.worn[number - 1]))
+                whole += int(np.count_nonzero(np.array(self.worn[number - 1])))
                 visible += int((seen == number).sum())
         return 1.0 - visible / whole if whole else 0.0
 

@@ -13,7 +13,7 @@ _YES, _NO = ("", "yes", "true", "1"), ("no", "false", "0")
 def with_options(text: str | Path, known: Mapping[str, str | bool]) -> tuple[Path, dict[str, str | bool]]:
     """Return the path and its options, each as given or as ``known`` says.
 
-    A path that exists as it stands has no options, whatever commas are in it.
+    The longest beginning that exists is the path, whatever commas are in it.
 
     Args:
         text: A path, and after commas ``name=value``; a yes-or-no option may stand alone. ``-`` and ``_`` are alike.
@@ -26,19 +26,22 @@ def with_options(text: str | Path, known: Mapping[str, str | bool]) -> tuple[Pat
     (PosixPath('/data/tree'), {'split': 'test', 'accept_license': True})
     """
     options: dict[str, str | bool] = dict(known)
-    if isinstance(text, Path) or Path(text).exists():
-        return Path(text), options
-    path, *parts = text.split(",")
-    for part in parts:
+    path, parts = str(text), []
+    while "," in path and not Path(path).exists():
+        path, _, part = path.rpartition(",")
+        parts.append(part)
+    for part in reversed(parts):
         name, _, value = part.partition("=")
         name = name.strip().replace("-", "_")
         if name not in known:
             raise cs.ArgumentError(
-                f"{text!r}: {name!r} is no option here. Options after the path are: {', '.join(known)}."
+                f"{str(text)!r}: {name!r} is no option here. Options after the path are: {', '.join(known)}."
             )
         if isinstance(known[name], bool):
             if value.lower() not in (*_YES, *_NO):
-                raise cs.ArgumentError(f"{text!r}: {name} is yes or no, not {value!r}. Write {name}=yes.")
+                raise cs.ArgumentError(
+                    f"{str(text)!r}: {name} is yes or no, not {value!r}. Write {name}=yes."
+                )
             options[name] = value.lower() in _YES
         else:
             options[name] = value

@@ -98,7 +98,7 @@ class TreeSample:
                 f"{path}: label {numbers.max()} is unknown; this data set has 0 to {len(self.parse_ids) - 1}. "
                 "Restore the original parse map."
             )
-        return self.parse_ids[numbers]
+        return np.asarray(self.parse_ids[numbers])
 
 
 def palette_picture(numbers: NDArray[np.uint8], colours: NDArray[np.uint8]) -> Image.Image:

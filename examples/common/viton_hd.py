@@ -124,7 +124,7 @@ def source(root: str | Path, split: str = "train") -> VitonHD:
         raise cs.ArgumentError(f"viton_hd.source: got split={splits[0]!r}; give 'train', 'test' or 'all'.")
     for name in splits:
         _folders(place / name)
-    VITON_HD.check(accepted=True)
+    VITON_HD.tell()
     return VitonHD(place.resolve(), splits)
 
 
