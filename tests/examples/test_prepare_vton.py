@@ -1,0 +1,235 @@
+"""Laws of the way from a try-on tree to shards that the trainers read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import prepare_vton
+import pytest
+from common.data_licences import DRESS_CODE, NOTICE_FILE, VITON_HD
+from common.dress_code_layout import write_dress_code
+from common.factors import LEVELS
+from common.viton_hd_layout import write_viton_hd
+from common.vton_data import get_vton_dataset
+
+import curriculum_sampler as cs
+
+from ..data_fixtures import read_by_webdataset
+
+SIZE = {"height": 96, "width": 72}
+SCRIPT = Path(prepare_vton.__file__)
+SHARE = ("--validation_share", "0.2")
+
+
+@pytest.fixture(scope="module")
+def viton_hd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("viton-hd")
+    write_viton_hd(folder, {"train": 45, "test": 9}, seed=4, **SIZE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dress_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dress-code")
+    write_dress_code(folder, {"train": 18, "test": 6}, seed=4, **SIZE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(viton_hd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    assert prepare_vton.main(["viton-hd", str(viton_hd), str(folder), *SHARE]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dress_code_shards(dress_code: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dress-code-shards")
+    words = ["dress-code", str(dress_code), str(folder), "--accept-license", *SHARE]
+    assert prepare_vton.main(words) == 0
+    return folder
+
+
+def told(shards: Path, split: str) -> list[dict[str, Any]]:
+    lines = [path.read_text().splitlines() for path in sorted((shards / split).glob("difficulty-*.jsonl"))]
+    return [json.loads(line) for some in lines for line in some]
+
+
+def levels_of(tree: Path) -> dict[str, str]:
+    """Level of each sample by its key, as the generator knows it."""
+    if (tree / "factors.jsonl").exists():
+        rows = [json.loads(line) for line in (tree / "factors.jsonl").read_text().splitlines()]
+        return {row["key"]: row["level"] for row in rows}
+    return {
+        f"{split}-{row['image'].removesuffix('.jpg')}": row["level"]
+        for split in ("train", "test")
+        for row in map(json.loads, (tree / f"{split}_factors.jsonl").read_text().splitlines())
+    }
+
+
+@pytest.mark.parametrize(("tree", "made"), [("viton_hd", "shards"), ("dress_code", "dress_code_shards")])
+def test_the_trainers_read_what_comes_of_a_tree(tree: str, made: str, request: pytest.FixtureRequest) -> None:
+    shards, levels = request.getfixturevalue(made), levels_of(request.getfixturevalue(tree))
+    found = []
+    for split in ("train", "val", "test"):
+        dataset = get_vton_dataset(data_root=shards, split=split, height=48, width=36)
+        for bucket, size in dataset.manifest.bucket_sizes.items():
+            for index in range(size):
+                sample = dataset[cs.Draw(bucket, index)]
+                assert sample["image"].shape == sample["cloth"].shape == sample["pose"].shape == (3, 48, 36)
+                assert sample["agnostic_mask"].any()
+                found.append(sample["sample_id"])
+    assert sorted(found) == sorted(levels)
+
+
+@pytest.mark.parametrize(("tree", "made"), [("viton_hd", "shards"), ("dress_code", "dress_code_shards")])
+def test_buckets_go_from_easy_to_hard(tree: str, made: str, request: pytest.FixtureRequest) -> None:
+    shards, levels = request.getfixturevalue(made), levels_of(request.getfixturevalue(tree))
+    for split in ("train", "test"):
+        lines = told(shards, split)
+        means = [
+            np.mean([tuple(LEVELS).index(levels[line["key"]]) for line in lines if line["bucket"] == bucket])
+            for bucket in LEVELS
+        ]
+        # The easy bucket holds 40 % where a third is of the easy level, and the few of the test split are cut by
+        # the rule of the training samples.
+        assert means[0] < means[1] < means[2]
+        if split == "train":
+            assert means[0] < 0.35
+            assert means[2] > 1.8
+
+
+def test_webdataset_reads_the_same_members(shards: Path) -> None:
+    tars = [str(path) for path in sorted(shards.glob("train/*/*.tar"))]
+    samples = read_by_webdataset(tars)
+    assert sorted(sample["__key__"] for sample in samples) == sorted(
+        line["key"] for line in told(shards, "train")
+    )
+    for sample in samples:
+        assert {"image.jpg", "cloth.jpg", "cloth_mask.jpg", "agnostic_mask.png", "pose.jpg", "parse.png"} <= (
+            sample.keys()
+        )
+        assert json.loads(sample["json"])["category"] == "upper_body"
+
+
+def test_no_garment_lies_in_two_splits(shards: Path, dress_code_shards: Path) -> None:
+    for folder in (shards, dress_code_shards):
+        garments = {}
+        for split in ("train", "val"):
+            dataset = cs.CurriculumDataset(cs.Manifest.load(folder, split=split))
+            sizes = dataset.manifest.bucket_sizes
+            draws = [cs.Draw(bucket, index) for bucket, size in sizes.items() for index in range(size)]
+            garments[split] = {dataset[draw]["json"]["garment"] for draw in draws}
+        assert garments["train"]
+        assert garments["val"]
+        assert not garments["train"] & garments["val"]
+
+
+def test_the_notice_lies_beside_the_shards_and_is_there_once(shards: Path, dress_code_shards: Path) -> None:
+    assert (shards / NOTICE_FILE).read_text() == VITON_HD.notice
+    assert (dress_code_shards / NOTICE_FILE).read_text() == DRESS_CODE.notice
+
+
+def test_notices_of_several_data_sets_stand_below_each_other() -> None:
+    home = cs.MemoryStorage()
+    for licence in (VITON_HD, DRESS_CODE, VITON_HD):
+        prepare_vton.leave_notice(home, licence)
+    assert bytes(home.objects[NOTICE_FILE]).decode() == f"{VITON_HD.notice}\n{DRESS_CODE.notice}"
+
+
+def test_dress_code_is_refused_without_its_licence_and_nothing_is_written(
+    dress_code: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare_vton.main(["dress-code", str(dress_code), str(tmp_path / "shards")]) == 2
+    assert "its terms were not accepted" in capsys.readouterr().err
+    assert not (tmp_path / "shards").exists()
+
+
+def test_a_call_goes_on_behind_the_splits_that_an_earlier_one_finished(
+    viton_hd: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["viton-hd", str(viton_hd), str(tmp_path / "made"), *SHARE]
+    assert prepare_vton.main([*words, "--splits", "train"]) == 0
+    before = (tmp_path / "made/train/difficulty-000000.jsonl").stat().st_mtime_ns
+    assert prepare_vton.main(words) == 0
+    assert (tmp_path / "made/train/difficulty-000000.jsonl").stat().st_mtime_ns == before
+    assert files(tmp_path / "made") == files(shards)
+    capsys.readouterr()
+    assert prepare_vton.main(words) == 2
+    assert "'train'" in capsys.readouterr().err
+    assert files(tmp_path / "made") == files(shards)
+
+
+def test_a_missing_partner_ends_the_call_with_its_name_and_no_data_set(
+    viton_hd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = shutil.copytree(viton_hd, tmp_path / "tree")
+    (tree / "train/cloth/00003_00.jpg").unlink()
+    assert prepare_vton.main(["viton-hd", str(tree), str(tmp_path / "made")]) == 2
+    told = capsys.readouterr().err
+    assert "train/cloth/00003_00.jpg is missing" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "made/manifest.json").exists()
+
+
+def test_an_unreadable_picture_ends_the_call_with_its_name(
+    viton_hd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = shutil.copytree(viton_hd, tmp_path / "tree")
+    path = tree / "train/image/00003_00.jpg"
+    path.write_bytes(path.read_bytes()[:400])
+    assert prepare_vton.main(["viton-hd", str(tree), str(tmp_path / "made")]) == 2
+    assert "00003_00" in capsys.readouterr().err
+    assert not (tmp_path / "made/manifest.json").exists()
+
+
+def test_the_script_runs_from_any_folder_with_any_number_of_processes(
+    viton_hd: Path, shards: Path, tmp_path: Path
+) -> None:
+    words = ["viton-hd", str(viton_hd), str(tmp_path / "made"), *SHARE, "--processes", "2"]
+    subprocess.run([sys.executable, SCRIPT, *words], cwd=tmp_path, check=True, capture_output=True)
+    assert files(tmp_path / "made") == files(shards)
+
+
+@pytest.fixture
+def s3() -> Iterator[str]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        try:
+            endpoint = "http://{}:{}".format(*server.get_host_and_port())
+            boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="garments")
+            yield endpoint
+        finally:
+            server.stop()
+
+
+def test_an_s3_prefix_gets_the_same_shards_as_a_folder(viton_hd: Path, shards: Path, s3: str) -> None:
+    words = ["viton-hd", str(viton_hd), "s3://garments/vton/v1", *SHARE, "--endpoint_url", s3]
+    assert prepare_vton.main(words) == 0
+    import boto3
+
+    store = boto3.resource("s3", endpoint_url=s3).Bucket("garments")
+    found = {item.key.removeprefix("vton/v1/"): item.get()["Body"].read() for item in store.objects.all()}
+    assert found == files(shards)
+    dataset = get_vton_dataset(s3_prefixes=["s3://garments/vton/v1"], endpoint_url=s3)
+    assert re.fullmatch(r"train-\d{5}_00", dataset[cs.Draw("hard", 0)]["sample_id"])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
