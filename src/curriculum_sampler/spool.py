@@ -66,14 +66,20 @@ def spool(samples: Iterable[Mapping[str, Any]], folder: Path) -> SpooledSource:
 
 def _filled(samples: Iterable[Mapping[str, Any]]) -> Iterator[TarBuilder]:
     builder = TarBuilder()
+    seen: set[str] = set()  # of one tar; those of all are compared when they are listed
     for number, sample in enumerate(samples):
         where = f"Sample {number} of the source"
         if not isinstance(sample, Mapping):
             raise ArgumentError(f"{where}: it must be a mapping, not a {type(sample).__name__}.")
         key = check_entry_key(sample.get("__key__"), where)
+        if key in seen:
+            raise ArgumentError(
+                f"{where} has the key {key!r}, as one before it has. Keys must be unique in a data set: rename one."
+            )
+        seen.add(key)
         builder.add(pack(key, encode_members(where, key, sample)))
         if builder.num_bytes >= _TAR_BYTES:
             yield builder
-            builder = TarBuilder()
+            builder, seen = TarBuilder(), set()
     if len(builder):
         yield builder
