@@ -29,8 +29,8 @@ from catvton.attention_weights import load_attention
 from catvton.look import look
 from catvton.losses import catvton_loss
 from catvton.model import CatVTON, build_by_flags
-from common.arithmetic import set_arithmetic
 from common.arguments import as_text
+from common.arithmetic import set_arithmetic
 from common.folder_lock import only_run_in
 from common.optimizer import make_adamw
 from common.randomness import sample_generators, seed_globals

@@ -25,8 +25,8 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
     parse_arguments()
 
 import torch
-from common.arithmetic import set_arithmetic
 from common.arguments import as_text
+from common.arithmetic import set_arithmetic
 from common.folder_lock import only_run_in
 from common.optimizer import make_adamw
 from common.randomness import sample_generators, seed_globals
