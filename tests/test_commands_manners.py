@@ -61,10 +61,12 @@ def test_the_version_is_that_of_the_package(command: Commands) -> None:
 @pytest.mark.parametrize("name", command_names())
 def test_the_help_of_a_command_has_a_summary_and_examples_that_parse(name: str, command: Commands) -> None:
     ran = command(name, "--help")
-    assert ran.exit_code == 0 and ran.err == ""
+    assert ran.exit_code == 0
+    assert ran.err == ""
     module = importlib.import_module(f".{name.replace('-', '_')}", commands.__name__)
     summary = (module.__doc__ or "").partition("\n")[0]
-    assert summary.endswith((".", ":")) and summary in ran.out
+    assert summary.endswith((".", ":"))
+    assert summary in ran.out
     examples = re.findall(rf"^  curriculum-sampler {name} .+", ran.out, re.MULTILINE)
     assert len(examples) >= 2, "help without examples"
 
@@ -76,7 +78,8 @@ def test_help_imports_nothing_heavy() -> None:
         "print(codes, *sys.modules, file=sys.stderr)"
     ).stderr
     loaded = set(said.split())
-    assert "numpy" in loaded and "[0," in loaded
+    assert "numpy" in loaded
+    assert "[0," in loaded
     assert not HEAVY & loaded
 
 
@@ -90,7 +93,8 @@ def test_the_help_guard_would_notice() -> None:
 )
 def test_a_mistake_in_the_words_is_exit_code_2_with_the_usage(words: list[str], command: Commands) -> None:
     ran = command(*words)
-    assert ran.exit_code == 2 and ran.out == ""
+    assert ran.exit_code == 2
+    assert ran.out == ""
     assert ran.err.startswith("usage: curriculum-sampler")
 
 
@@ -115,8 +119,10 @@ def test_a_users_mistake_is_one_message_and_no_traceback(words: list[str], tmp_p
         check=False,
         cwd=tmp_path,
     )
-    assert ran.returncode == 2 and ran.stdout == ""
-    assert ran.stderr.startswith("error: ") and "Traceback" not in ran.stderr
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("error: ")
+    assert "Traceback" not in ran.stderr
     assert "nowhere" in ran.stderr or "ftp" in ran.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +131,8 @@ def test_a_missing_extra_is_named_with_its_command(data: Path) -> None:
     hide = "import sys; sys.modules['xxhash'] = None\nfrom curriculum_sampler.command_line import main\n"
     ran = shell("verify", data, code=f"{hide}sys.exit(main())")
     assert ran.returncode == 2
-    assert 'Run: pip install "curriculum-sampler[data]"' in ran.stderr and "Traceback" not in ran.stderr
+    assert 'Run: pip install "curriculum-sampler[data]"' in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_without_tqdm_there_is_no_bar_and_no_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +149,8 @@ def test_a_bar_is_for_terminals_only() -> None:
         progress(1, 4, "score")
         progress(4, 4, "score")
         progress(1, 2, "write")
-    assert "score" in screen.getvalue() and "write" in screen.getvalue()
+    assert "score" in screen.getvalue()
+    assert "write" in screen.getvalue()
     for quiet in (Terminal(is_quiet=True, err=Screen()), Terminal()):
         with quiet.progress("verify") as progress:
             progress(1, 2)
@@ -164,7 +172,8 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatc
 def test_json_is_all_that_is_printed(words: list[str], data: Path, command: Commands) -> None:
     name, *more = words
     ran = command(name, data / "train" if name == "index" else data, *more, "--json")
-    assert ran.exit_code == 0 and ran.err == ""
+    assert ran.exit_code == 0
+    assert ran.err == ""
     assert isinstance(json.loads(ran.out), dict)
 
 
@@ -176,7 +185,8 @@ def test_an_interrupt_is_exit_code_130_and_says_what_is_kept(
 
     monkeypatch.setattr("curriculum_sampler.verify.open_shard", interrupted)
     ran = command("verify", data)
-    assert ran.exit_code == 130 and ran.out == ""
+    assert ran.exit_code == 130
+    assert ran.out == ""
     assert "Run the same command again" in ran.err
 
 
@@ -197,5 +207,6 @@ def test_an_answer_in_letters_that_the_stream_lacks_is_still_given() -> None:
         code="from curriculum_sampler.terminal import Answer, Terminal; Terminal().show(Answer({}, 'bar \\u2588'))",
         PYTHONIOENCODING="ascii",
     )
-    assert ran.returncode == 0 and ran.stdout == "bar ?\n"
+    assert ran.returncode == 0
+    assert ran.stdout == "bar ?\n"
     assert Answer({}, "").exit_code == 0

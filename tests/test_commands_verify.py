@@ -76,17 +76,22 @@ def test_every_damaged_sample_is_listed_by_key(data: Path, command: Commands) ->
     messages = [fault["message"] for fault in ran.told["faults"]]
     assert len(messages) == 3
     for message, key in zip(messages, ("easy-001", "easy-003", "hard-005"), strict=True):
-        assert f"sample '{key}'" in message and "is damaged" in message
+        assert f"sample '{key}'" in message
+        assert "is damaged" in message
     text = command("verify", data)
-    assert text.exit_code == 1 and "3 faults in" in text.out and text.err == ""
+    assert text.exit_code == 1
+    assert "3 faults in" in text.out
+    assert text.err == ""
 
 
 def test_a_lost_index_is_told_apart_from_a_lost_tar(data: Path, command: Commands) -> None:
     (data / f"{TAR}{INDEX_SUFFIX}").unlink()
     (data / "train/hard/hard-000000.tar").unlink()
     first, second = command("verify", data, "--json").told["faults"]
-    assert "only its index must be made again" in first["message"] and first["shard"] == TAR
-    assert "does not exist" in second["message"] and second["bucket"] == "hard"
+    assert "only its index must be made again" in first["message"]
+    assert first["shard"] == TAR
+    assert "does not exist" in second["message"]
+    assert second["bucket"] == "hard"
 
 
 def test_blocks_that_belong_to_no_sample_are_looked_at_too(data: Path) -> None:
@@ -113,12 +118,15 @@ def test_an_interrupted_verification_goes_on_with_what_is_left(tmp_path: Path) -
         file.write('{"name": "tra')
     found = cs.verify_dataset(store, record=record)
     read = {name for name, _, _ in store.reads if name.endswith(".tar")}
-    assert found.faults == () and found.continued == len(before)
-    assert before.isdisjoint(read) and len(before | read) == 9
+    assert found.faults == ()
+    assert found.continued == len(before)
+    assert before.isdisjoint(read)
+    assert len(before | read) == 9
     torn, *others = [
         line for line in record.read_text().splitlines() if '"name": "tra' in line and "index" not in line
     ]
-    assert torn == '{"name": "tra' and not others, "half a line spoils no other"
+    assert torn == '{"name": "tra'
+    assert not others, "half a line spoils no other"
     store.reads.clear()
     assert cs.verify_dataset(store, record=record).continued == 0, "what came to its end begins anew"
 
@@ -146,7 +154,8 @@ def test_the_fast_way_finds_a_shard_replaced_since_the_last_whole_verification(
     (data / TAR).unlink()
     (data / TAR).write_bytes(content)
     ran = command("verify", data, "--fast")
-    assert ran.exit_code == 1 and "was replaced since it was verified" in ran.out
+    assert ran.exit_code == 1
+    assert "was replaced since it was verified" in ran.out
     assert command("verify", data).exit_code == 0, "its bytes are the same"
     assert command("verify", data, "--fast").exit_code == 0
 
@@ -185,13 +194,15 @@ def test_one_shard_that_may_not_be_read_is_a_fault_among_others(data: Path) -> N
     (data / TAR).unlink()
     (data / TAR).mkdir()
     (fault,) = cs.verify_dataset(data).faults
-    assert TAR in fault.message and fault.shard == TAR
+    assert TAR in fault.message
+    assert fault.shard == TAR
 
 
 def test_a_damaged_manifest_is_no_traceback(data: Path, command: Commands) -> None:
     (data / "manifest.json").write_text(json.dumps({"format": "other"}))
     ran = command("verify", data)
-    assert ran.exit_code == 2 and "is not a manifest" in ran.err
+    assert ran.exit_code == 2
+    assert "is not a manifest" in ran.err
 
 
 def test_one_split_of_several_may_be_looked_at(data: Path, command: Commands) -> None:
@@ -199,6 +210,8 @@ def test_one_split_of_several_may_be_looked_at(data: Path, command: Commands) ->
     flip(data / TAR, 600)
     assert command("verify", data, "--split", "validation").exit_code == 0
     ran = command("verify", data, "--json")
-    assert ran.exit_code == 1 and ran.told["shards"] == 18
+    assert ran.exit_code == 1
+    assert ran.told["shards"] == 18
     unknown = command("verify", data, "--split", "test")
-    assert unknown.exit_code == 2 and "'validation'" in unknown.err
+    assert unknown.exit_code == 2
+    assert "'validation'" in unknown.err

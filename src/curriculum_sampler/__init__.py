@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .preview import contact_sheet
     from .recut import rebucket
     from .s3 import S3Storage
-    from .sample_columns import sample_numbers
+    from .sample_columns import recorded_scores, sample_numbers
     from .sample_lookup import find_sample, sample_keys
     from .storage import Storage
     from .survey import survey_buckets
@@ -59,6 +59,7 @@ _LAZY = {
     "index_shards": "indexing",
     "open_storage": "locations",
     "rebucket": "recut",
+    "recorded_scores": "sample_columns",
     "sample_keys": "sample_lookup",
     "sample_numbers": "sample_columns",
     "survey_buckets": "survey",
@@ -99,6 +100,7 @@ __all__ = [
     "index_shards",
     "open_storage",
     "rebucket",
+    "recorded_scores",
     "sample_keys",
     "sample_numbers",
     "survey_buckets",

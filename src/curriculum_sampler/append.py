@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Unpack
 
+from .difficulty_file import read_difficulties, write_difficulties
 from .errors import ArgumentError
 from .index import INDEX_SUFFIX
 from .indexing import index_tar
@@ -17,6 +18,7 @@ from .locations import Location, StorageOptions, open_storage
 from .manifest import Manifest, PlacedShard, read_manifest
 from .manifest_file import Bucket, ManifestFile, Shard, index_digest
 from .manifest_update import is_written, new_shard_names, replace_manifest, write_shard
+from .sample_columns import has_difficulties
 from .storage import Storage
 from .whole_tar import whole_tar
 
@@ -112,6 +114,7 @@ def append_shards(
             if progress is not None:
                 progress(done, total)
     if not dry_run:
+        _record_difficulties(home, old, new)
         _publish(home, file, split, added, new.difficulties)
     return _report(home, old, added, dry_run)
 
@@ -193,6 +196,27 @@ def _copy(placed: PlacedShard, home: Storage, name: str) -> None:
     if not is_written(home, name, placed.shard.digest):
         tar, index = whole_tar(placed)
         write_shard(home, name, tar, index.to_bytes())
+
+
+def _record_difficulties(home: Storage, old: Manifest, new: Manifest) -> None:
+    """Write on the difficulties of the split, where both data sets recorded them; as it would be after one call."""
+    places = [old.buckets, new.buckets]
+    homes = [next(iter(buckets.values()))[0].indexes for buckets in places]
+    if not all(map(has_difficulties, homes, (old.split, new.split))):
+        return
+    # What an append that was interrupted has written beyond the old samples is written again.
+    lines = [
+        line
+        for line in read_difficulties(home, old.split)
+        if "index" not in line or line["index"] < old.bucket_sizes[line["bucket"]]
+    ]
+    known = {line["key"] for line in lines}
+    for line in read_difficulties(homes[1], new.split):
+        if "index" in line:
+            lines.append({**line, "index": line["index"] + old.bucket_sizes[line["bucket"]]})
+        elif line["key"] not in known:
+            lines.append(line)
+    write_difficulties(home, old.split, lines)
 
 
 def _publish(

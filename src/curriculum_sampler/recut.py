@@ -6,20 +6,24 @@ company must be taken apart: its samples are copied, byte for byte, into new sha
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, Unpack
+from typing import Any, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cut import members_by_quantile
+from .difficulty_file import RULE, read_rule, write_difficulties
+from .difficulty_rule import measure_rule
 from .easiest_first import easiest_first
 from .errors import ArgumentError
 from .locations import Location, StorageOptions, open_storage
 from .manifest import Manifest, PlacedShard, read_manifest
 from .manifest_file import Bucket, ManifestFile, Shard, check_name, index_digest
 from .manifest_update import is_written, new_shard_names, replace_manifest, write_shard
+from .sample_columns import recorded_scores
 from .sample_lookup import sample_keys
 from .storage import Storage
 from .tar_writer import TarBuilder
@@ -68,7 +72,7 @@ class _Cut(NamedTuple):
 
 def rebucket(
     location: Location,
-    scores: Mapping[str, float],
+    scores: Mapping[str, float] | None = None,
     *,
     into: str,
     shares: Mapping[str, float] | None = None,
@@ -86,9 +90,12 @@ def rebucket(
     call that fails or is interrupted changes nothing; the same call then passes over the shards it had written. No tar
     is deleted. Kept shards keep their names, also where these tell of the old bucket.
 
+    Samples of one score share a bucket. The scores are recorded with the new split. Where it replaces the old one, it
+    also replaces the stored rule, by which later data are cut.
+
     Args:
         location: Folder, url or storage of the data set.
-        scores: Key -> score of every sample, higher is harder.
+        scores: Key -> score of every sample, higher is harder. Default: those that ``build_dataset`` recorded.
         into: Name of the split with the new cut.
         shares: Bucket -> share of the samples, easiest first.
         thresholds: Bucket -> lowest score in it, easiest first; instead of ``shares``.
@@ -113,10 +120,6 @@ def rebucket(
     """
     home = open_storage(location, **options)
     file, manifest = read_manifest(home), Manifest.load(home, split=split, **options)
-    if (shares is None) == (thresholds is None):
-        raise ArgumentError(
-            "Give shares or thresholds (one of these two), such as shares={'easy': 0.5, 'hard': 0.5}."
-        )
     for bucket in shares or thresholds or {}:
         check_name(bucket, "bucket")
     check_name(into, "split")
@@ -124,15 +127,23 @@ def rebucket(
         raise ArgumentError(
             f"{home.url} has a split {into!r} already. Pass overwrite=True to replace it, or another into=."
         )
-    column, cuts = _cut(manifest, scores, shares, thresholds)
+    known = recorded_scores(manifest) if scores is None else scores
+    if known is None:
+        raise ArgumentError(
+            f"{home.url} records no scores of all samples of split {split!r}, as build_dataset does. Give scores."
+        )
+    buckets, _ = easiest_first(manifest)
+    keys, column = _keys_and_scores(manifest, buckets, known)
+    rule = measure_rule({"score": column}, None, shares=shares, thresholds=thresholds)
+    names = list(rule.buckets)
+    every = np.array(names)[rule.cut(column)]
+    cuts = _cuts(manifest, buckets, every)
     apart = [cut for cut in cuts if not cut.stays_whole]
     if apart and file.source is not None:
         raise ArgumentError(
             f"{len(apart)} of {len(cuts)} shards must be taken apart, but the tars lie at {file.source}, where nothing is "
             "written. Build a new data set from these tars instead."
         )
-    every = np.concatenate([cut.new_buckets for cut in cuts])
-    names = list(shares or thresholds or {})
     ranges = {name: _range(column[every == name]) for name in names}
     if not dry_run:
         shards: dict[str, list[Shard]] = {name: [] for name in names}
@@ -142,6 +153,11 @@ def rebucket(
         for bucket, shard in _rewritten(home, file, into, apart, max_shard_bytes, progress):
             shards[bucket].append(shard)
         made = {name: Bucket(tuple(found), ranges[name]) for name, found in shards.items()}
+        write_difficulties(home, into, _difficulty_lines(keys, column, cuts, names))
+        if into == split and home.exists(RULE):
+            old = read_rule(home)
+            new = rule if scores is not None else dataclasses.replace(old, buckets=rule.buckets, most=None)
+            home.write(RULE, new.to_bytes())
         replace_manifest(home, file, file.with_split(into, made))
     return RebucketReport(
         url=home.url,
@@ -156,62 +172,44 @@ def rebucket(
     )
 
 
-def _cut(
-    manifest: Manifest,
-    scores: Mapping[str, float],
-    shares: Mapping[str, float] | None,
-    thresholds: Mapping[str, float] | None,
-) -> tuple[NDArray[np.float64], list[_Cut]]:
-    """Return the score of each sample, and each shard with the new buckets of its samples, in the same order."""
+def _keys_and_scores(
+    manifest: Manifest, buckets: list[str], scores: Mapping[str, float]
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Return key and score of each sample, in the order of the buckets and of the samples in them."""
+    keys = [key for bucket in buckets for key in sample_keys(manifest, bucket)]
     seen: set[str] = set()
-    found: list[float] = []
-    buckets, _ = easiest_first(manifest)
-    for bucket in buckets:
-        for key in sample_keys(manifest, bucket):
-            if key in seen:
-                raise ArgumentError(
-                    f"Two samples have the key {key!r}, so its score has no one place. Rename one."
-                )
-            if key not in scores:
-                raise ArgumentError(
-                    f"Sample {key!r} of bucket {bucket!r} has no score. Give one for every sample."
-                )
-            seen.add(key)
-            found.append(scores[key])
-    column = np.array(found, np.float64)
-    by_name = members_by_quantile(column, shares) if shares else _by_threshold(column, thresholds or {})
-    new_buckets = np.empty(len(column), dtype=f"<U{max(map(len, by_name))}")
-    for name, members in by_name.items():
-        new_buckets[members] = name
+    for key in keys:
+        if key in seen:
+            raise ArgumentError(
+                f"Two samples have the key {key!r}, so its score has no one place. Rename one."
+            )
+        if not math.isfinite(scores.get(key, math.nan)):
+            told = f"the score {scores[key]}" if key in scores else "no score"
+            raise ArgumentError(f"Sample {key!r} has {told}. Give a finite number for every sample.")
+        seen.add(key)
+    return keys, np.array([scores[key] for key in keys], np.float64)
+
+
+def _cuts(manifest: Manifest, buckets: list[str], new_buckets: Names) -> list[_Cut]:
     cuts, start = [], 0
     for bucket in buckets:
         for placed in manifest.buckets[bucket]:
             cuts.append(_Cut(placed, bucket, new_buckets[start : start + placed.shard.samples]))
             start += placed.shard.samples
-    return column, cuts
+    return cuts
 
 
-def _by_threshold(
-    column: NDArray[np.float64], thresholds: Mapping[str, float]
-) -> dict[str, NDArray[np.int64]]:
-    names, lowest = list(thresholds), np.array(list(thresholds.values()), np.float64)
-    if not np.isfinite(column).all():
-        raise ArgumentError("Some scores are not finite numbers. Score these samples again.")
-    if not len(names) or not (lowest[1:] > lowest[:-1]).all():
-        raise ArgumentError(
-            f"thresholds={dict(thresholds)!r} must rise from the easiest bucket to the hardest. Correct it."
-        )
-    if column.min() < lowest[0]:
-        raise ArgumentError(
-            f"A score of {column.min():.6g} lies below {lowest[0]:.6g}, where the easiest bucket {names[0]!r} begins. "
-            f"Lower it, for example to {names[0]}=-inf."
-        )
-    place = np.searchsorted(lowest, column, side="right") - 1
-    found = {name: np.flatnonzero(place == number) for number, name in enumerate(names)}
-    empty = [name for name, members in found.items() if not len(members)]
-    if empty:
-        raise ArgumentError(f"Bucket {empty[0]!r} would be empty. Move its threshold, or leave it out.")
-    return found
+def _difficulty_lines(
+    keys: list[str], column: NDArray[np.float64], cuts: list[_Cut], names: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield a line for each sample at its new place: in each bucket first what was kept, then what was copied."""
+    new_buckets = np.concatenate([cut.new_buckets for cut in cuts])
+    stays = np.concatenate([np.full(len(cut.new_buckets), cut.stays_whole) for cut in cuts])
+    for name in names:
+        members = new_buckets == name
+        order = np.concatenate([np.flatnonzero(members & stays), np.flatnonzero(members & ~stays)])
+        for index, place in enumerate(order.tolist()):
+            yield {"key": keys[place], "bucket": name, "index": index, "score": float(column[place])}
 
 
 def _range(column: NDArray[np.float64]) -> tuple[float, float]:

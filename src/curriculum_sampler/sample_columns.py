@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from .checks import finite
 from .column import JsonField
 from .dataset import CurriculumDataset
+from .difficulty_file import read_difficulties
 from .errors import ArgumentError
 from .keyed_numbers import keyed_numbers
 from .manifest import Manifest
+from .storage import Storage
 
 
 def sample_numbers(manifest: Manifest, place: str) -> dict[str, float]:
@@ -42,6 +44,35 @@ def sample_numbers(manifest: Manifest, place: str) -> dict[str, float]:
             )
         found[key] = float(number)
     return found
+
+
+def recorded_scores(manifest: Manifest) -> dict[str, float] | None:
+    """Return key -> score as ``build_dataset`` recorded them beside the manifest; None unless every sample has one.
+
+    >>> from curriculum_sampler.build import write_shards
+    >>> recorded_scores(write_shards("memory://recorded-scores", {"easy": [{"__key__": "a", "cls": 1}]})) is None
+    True
+    """
+    homes = {placed.indexes.url: placed.indexes for shards in manifest.buckets.values() for placed in shards}
+    found: dict[str, float] = {}
+    for home in homes.values():
+        if not has_difficulties(home, manifest.split):
+            return None
+        found |= {
+            line["key"]: line["score"]
+            for line in read_difficulties(home, manifest.split)
+            if "bucket" in line and "score" in line
+        }
+    return found if len(found) == len(manifest) else None
+
+
+def has_difficulties(home: Storage, split: str) -> bool:
+    """Say whether difficulties of a split were recorded there."""
+    try:
+        next(read_difficulties(home, split), None)
+    except ArgumentError:
+        return False
+    return True
 
 
 def _with_json(key: str, sample: Mapping[str, bytes]) -> Mapping[str, object]:

@@ -31,7 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--scores",
         metavar="COLUMN",
-        help="the difficulty of every sample: json:FIELD or a table as above (default: compare buckets only)",
+        help="the difficulty of every sample: json:FIELD or a table as above (default: what build recorded, else buckets "
+        "are compared only)",
     )
     parser.add_argument("--order", metavar="A,B,C", help="all buckets, easiest first")
 
@@ -46,7 +47,11 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
             f"Say it: --order {','.join(names)}."
         )
     losses = cs.sample_numbers(manifest, arguments.losses)
-    scores = None if arguments.scores is None else cs.sample_numbers(manifest, arguments.scores)
+    scores = (
+        cs.recorded_scores(manifest)
+        if arguments.scores is None
+        else cs.sample_numbers(manifest, arguments.scores)
+    )
     members = {name: list(cs.sample_keys(manifest, name)) for name in names}
     found = cs.check_difficulty(members, losses, scores=scores)
     told = dataclasses.asdict(found) | {

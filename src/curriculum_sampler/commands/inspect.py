@@ -1,6 +1,7 @@
 """Show what is in a data set: buckets, counts, bytes, difficulties, members.
 
-With --scores a histogram shows how difficulty is spread over the buckets. --preview draws a contact sheet: a row of
+Where scores are known (build recorded them, or --scores) a histogram shows how they
+are spread over the buckets. --preview draws a contact sheet: a row of
 samples per bucket, the easiest bucket on top, so that you see whether the difficulty is real.
 
 Examples:
@@ -34,7 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--scores",
         metavar="COLUMN",
-        help="the difficulty of every sample: json:FIELD, FILE.csv:COLUMN or FILE.jsonl:COLUMN",
+        help="the difficulty of every sample: json:FIELD, FILE.csv:COLUMN or FILE.jsonl:COLUMN (default: what build "
+        "recorded)",
     )
     parser.add_argument("--order", metavar="A,B,C", help="all buckets, easiest first")
     parser.add_argument(
@@ -61,7 +63,11 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
         "buckets": [_told(bucket) for bucket in buckets],
     }
     parts = [_summary(manifest, terminal), _buckets(buckets), _members(buckets)]
-    difficulties = None if arguments.scores is None else cs.sample_numbers(manifest, arguments.scores)
+    difficulties = (
+        cs.recorded_scores(manifest)
+        if arguments.scores is None
+        else cs.sample_numbers(manifest, arguments.scores)
+    )
     if difficulties is not None:
         counts, edges = _histogram(manifest, [bucket.name for bucket in buckets], difficulties)
         told["histogram"] = {"edges": edges, "counts": counts}

@@ -5,7 +5,7 @@ taken apart, and its samples are copied, byte for byte, into new shards; --dry-r
 beside the new one as a split of its own, unless --into names it. No tar is deleted.
 
 Examples:
-  curriculum-sampler rebucket data/v1 --into train-5 --scores scores.csv --shares a=1,b=1,c=1,d=1,e=1 --dry-run
+  curriculum-sampler rebucket data/v1 --into train-5 --shares a=1,b=1,c=1,d=1,e=1 --dry-run
   curriculum-sampler rebucket data/v1 --into train-2 --scores json:clutter --thresholds easy=0,hard=0.5
   curriculum-sampler rebucket data/v1 --into train --overwrite --scores losses.csv:loss --shares easy=0.5,hard=0.5
 """
@@ -29,9 +29,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--into", required=True, metavar="NAME", help="the split that has the new cut")
     parser.add_argument(
         "--scores",
-        required=True,
         metavar="COLUMN",
-        help="the difficulty of every sample: json:FIELD, FILE.csv:COLUMN or FILE.jsonl:COLUMN",
+        help="the difficulty of every sample: json:FIELD, FILE.csv:COLUMN or FILE.jsonl:COLUMN (default: what build "
+        "recorded)",
     )
     cut = parser.add_mutually_exclusive_group(required=True)
     cut.add_argument(
@@ -50,7 +50,7 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
     with terminal.progress("rebucket") as progress:
         report = cs.rebucket(
             arguments.data,
-            cs.sample_numbers(manifest, arguments.scores),
+            None if arguments.scores is None else cs.sample_numbers(manifest, arguments.scores),
             into=arguments.into,
             shares=None if arguments.shares is None else named_numbers(arguments.shares),
             thresholds=None if arguments.thresholds is None else named_numbers(arguments.thresholds),
