@@ -554,12 +554,20 @@ def broken(sample: Any) -> float:
         (samples(), {"score": nothing}, "its score 'nothing' is None"),
         (samples(), {"score": lambda sample: float("nan")}, "Sample '00': its score '<lambda>' is nan"),
         (samples(), {"score": lambda sample: True}, "is True, but a score is a finite number"),
-        (samples(), {"score": broken}, "broken failed on sample 00: ZeroDivisionError.*Correct the function"),
+        (
+            samples(),
+            {"score": broken},
+            "Sample '00': broken failed with ZeroDivisionError.*Correct the function",
+        ),
         (samples(), {"score": ["json:area", "json:area"]}, "Two scores are called 'area'"),
         (samples(), {"score": "none_such:f"}, "module 'none_such' cannot be imported"),
         (samples(), {"score": "math:none"}, "module 'math' has no 'none'"),
         (samples(), {"score": [7]}, "score: got 7, but it is a function"),
-        (samples(), {"score_batch": lambda found: [1]}, "returned 1 scores for the 20 samples"),
+        (
+            samples(),
+            {"score_batch": lambda found: [1]},
+            "Samples '00' to '19': <lambda> returned 1 scores for 20 samples",
+        ),
         (samples(), {"score": lambda sample: 3.5}, "All 20 training samples have the same score, 3.5"),
         (
             samples(),

@@ -132,16 +132,17 @@ class Scoring:
         return found
 
     def _of_sample(self, key: str, sample: DecodedSample) -> dict[str, Any]:
+        who = f"Sample {key!r}"
         signals: dict[str, float] = {}
         for score in self.scores:
             if callable(score):
-                name, found = _name(score), _told(key, _name(score), score, sample)
+                name, found = _name(score), _told(who, _name(score), score, sample)
             else:
-                name, found = score.name, _told(key, score.name, score.value, key, sample)
+                name, found = score.name, _told(who, score.name, score.value, key, sample)
             _add(signals, key, name, found)
         told: dict[str, Any] = {"signals": signals}
         for name, where in self.fields.items():
-            value = _told(key, where.name, where.value, key, sample)
+            value = _told(who, where.name, where.value, key, sample)
             if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
                 raise ArgumentError(
                     f"Sample {key!r}: its {name} ({where.name!r}) is {value!r}, but it is a name. Correct it."
@@ -151,12 +152,12 @@ class Scoring:
 
     def _batch(self, part: Sequence[tuple[str, DecodedSample]]) -> Sequence[Any]:
         assert self.score_batch is not None
-        keys = f"{part[0][0]!r} to {part[-1][0]!r}"
+        who = f"Samples {part[0][0]!r} to {part[-1][0]!r}"
         name = _name(self.score_batch)
-        scores = list(_told(keys, name, self.score_batch, [sample for _, sample in part]))
+        scores = list(_told(who, name, self.score_batch, [sample for _, sample in part]))
         if len(scores) != len(part):
             raise ArgumentError(
-                f"{name} returned {len(scores)} scores for the {len(part)} samples {keys}. It must return one for each."
+                f"{who}: {name} returned {len(scores)} scores for {len(part)} samples. It must return one for each."
             )
         return scores
 
@@ -165,15 +166,15 @@ def _scorer(text: str) -> Score | Column:
     return column(text, "number") if is_column(text) else named_function(text)
 
 
-def _told(key: str, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _told(who: str, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except CurriculumError as error:
-        told = str(error) if repr(key) in str(error) else f"Sample {key!r}: {error}"
-        raise type(error)(told) from error
+        told = str(error)
+        raise type(error)(told if told.startswith(who) else f"{who}: {told}") from error
     except Exception as error:
         raise ArgumentError(
-            f"{name} failed on sample {key}: {type(error).__name__}: {error}. Correct the function or the sample."
+            f"{who}: {name} failed with {type(error).__name__}: {error}. Correct the function or the sample."
         ) from error
 
 
