@@ -73,10 +73,10 @@ def test_the_verdict_is_what_the_losses_were_made_to_be(
 
 
 def test_many_small_steps_are_not_nothing() -> None:
-    members, losses = normal(3, {f"b{n}": n * 0.2 for n in range(10)})
+    members, losses = normal(3, {f"b{n}": n * 0.2 for n in range(10)}, count=1000)
     check = cs.check_difficulty(members, losses)
+    assert not any(pair.is_clear for pair in check.overlaps)
     assert check.meaning == "some"
-    assert all(pair.auc < 0.7 for pair in check.overlaps)
 
 
 def test_a_few_losses_prove_nothing() -> None:

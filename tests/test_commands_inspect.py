@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,15 @@ def test_json_and_text_tell_the_same(data: Path, command: Commands) -> None:
         assert sum(told["histogram"]["counts"][bucket["name"]]) == bucket["samples"]
     first = {name: np.flatnonzero(counts)[0] for name, counts in told["histogram"]["counts"].items()}
     assert first["easy"] < first["medium"] < first["hard"]
+
+
+def test_the_histogram_shows_each_bucket_where_its_scores_are(data: Path, command: Commands) -> None:
+    ran = command("inspect", data, "--scores", "json:clutter", "--look-at", 0)
+    bars = dict(re.findall(r"^  (\w+) +\|(.{40})\|$", ran.out, re.MULTILINE))
+    counts = command("inspect", data, "--scores", "json:clutter", "--json").told["histogram"]["counts"]
+    assert list(bars) == list(BUCKETS)
+    for name, drawn in bars.items():
+        assert [char != " " for char in drawn] == [count > 0 for count in counts[name]]
 
 
 def test_without_scores_there_is_no_histogram_and_with_recorded_ones_there_is(
