@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import curriculum_sampler as cs
-from curriculum_sampler.counted_reads import CountedReads
-from curriculum_sampler.storage import Storage
+from curriculum_sampler.memory_storage import MemoryStorage
+from curriculum_sampler.storage import Storage, read_all
 
 from .command_fixtures import Commands, command
-from .data_fixtures import s3_bucket, s3_endpoint, storage, tar_bytes, unprivileged
+from .data_fixtures import WatchedStorage, s3_bucket, s3_endpoint, storage, tar_bytes, unprivileged
 
 
 @pytest.fixture
@@ -92,14 +92,42 @@ def test_tars_that_cannot_be_written_to_have_their_manifest_elsewhere(
     assert looked.exit_code == 0, looked.err
 
 
-def test_progress_counts_every_byte_once(storage: Storage) -> None:
-    content = tar_bytes({f"{n}.bin": b"x" * 5000 for n in range(9)})
-    storage.write("easy/0.tar", content)
-    storage.write("easy/1.tar", content)
+def test_indexing_that_is_interrupted_goes_on_with_what_is_left(tmp_path: Path) -> None:
+    store, content = WatchedStorage(), tar_bytes({f"{n}.bin": b"x" * 5000 for n in range(9)})
+    names = [f"easy/{number}.tar" for number in range(6)]
+    for name in names:
+        store.write(name, content)
+    record = tmp_path / "record.jsonl"
     seen: list[int] = []
-    cs.index_shards(CountedReads(storage, seen.append), {"easy": ["easy/0.tar", "easy/1.tar"]})
-    assert seen == sorted(seen)
-    assert 2 * len(content) <= max(seen) <= 2 * len(content) + 4096, "the tars, and the manifest at the end"
+
+    def stop(done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.index_resumably(store, {"easy": names}, record=record, progress=stop)
+    assert seen == [len(content) * count for count in (1, 2, 3)]
+    assert "manifest.json" not in store.objects
+    store.write(names[1], tar_bytes({"other.txt": b"replaced meanwhile"}))
+    store.reads.clear()
+    manifest = cs.index_resumably(store, {"easy": names}, record=record)
+    read = {name for name, _, _ in store.reads if name.endswith(".tar")}
+    assert read == {names[1], *names[3:]}
+    assert manifest.bucket_sizes == {"easy": 46}
+    assert cs.verify_dataset(store).faults == ()
+    assert not record.exists()
+
+
+def test_it_writes_what_index_shards_writes(storage: Storage, tmp_path: Path) -> None:
+    other = MemoryStorage()
+    for place in (storage, other):
+        place.write("easy/0.tar", tar_bytes({"a.txt": b"1", "b.txt": b"2"}))
+        place.write("hard/0.tar", tar_bytes({"c.txt": b"3"}))
+    buckets = {"easy": ["easy/0.tar"], "hard": ["hard/0.tar"]}
+    cs.index_resumably(storage, buckets, record=tmp_path / "record.jsonl")
+    cs.index_shards(other, buckets)
+    assert {name: read_all(storage, name) for name in storage.list()} == other.objects
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .memory_storage import MemoryStorage
     from .preview import contact_sheet
     from .recut import rebucket
+    from .resumable_indexing import index_resumably
     from .s3 import S3Storage
     from .sample_columns import recorded_scores, sample_numbers
     from .sample_lookup import find_sample, sample_keys
@@ -56,6 +57,7 @@ _LAZY = {
     "check_difficulty": "difficulty_check",
     "contact_sheet": "preview",
     "find_sample": "sample_lookup",
+    "index_resumably": "resumable_indexing",
     "index_shards": "indexing",
     "open_storage": "locations",
     "rebucket": "recut",
@@ -97,6 +99,7 @@ __all__ = [
     "check_difficulty",
     "contact_sheet",
     "find_sample",
+    "index_resumably",
     "index_shards",
     "open_storage",
     "rebucket",

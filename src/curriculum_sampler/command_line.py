@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except CurriculumError as error:
-        terminal.complain(str(error))
+        terminal.complain(_in_flags(str(error), arguments))
         return 2
     except OSError as error:  # a file that was named in the arguments
         terminal.complain(
@@ -116,6 +117,20 @@ def _add_command(subparsers: Any, name: str, module: ModuleType) -> None:
     manners.add_argument("--json", action="store_true", help="print the result as JSON")
     manners.add_argument("--quiet", action="store_true", help="no progress bar and no notes")
     command.set_defaults(module=module)
+
+
+def _in_flags(message: str, arguments: argparse.Namespace) -> str:
+    """Return a message of the library with its arguments spelt as the command's options.
+
+    >>> _in_flags("Pass overwrite=True, or another split=.", argparse.Namespace(overwrite=False, split="train"))
+    'Pass --overwrite, or another --split.'
+    """
+    for name in vars(arguments):
+        flag = f"--{name.replace('_', '-')}"
+        message = re.sub(rf"(?<![^\s(]){name}=True\b", flag, message)
+        message = re.sub(rf"(?<![^\s(]){name}=(?=[\w'\"\[{{])", f"{flag} ", message)
+        message = re.sub(rf"(?<![^\s(]){name}=(?=[\s.,;:)])", flag, message)
+    return message
 
 
 def _without_full_stop(summary: str) -> str:

@@ -65,6 +65,10 @@ class VerificationRecord:
         """Return the ETag under which a shard was found whole, if it was."""
         return self._etags.get((name, digest))
 
+    def __len__(self) -> int:
+        """Number of shards known to be whole."""
+        return len(self._etags)
+
     def add(self, name: str, digest: str, etag: str) -> None:
         """Note a shard that was found whole."""
         self._etags[name, digest] = etag

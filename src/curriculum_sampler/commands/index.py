@@ -2,7 +2,7 @@
 
 Tars by any WebDataset writer or by plain tar will do; each is read once, and must be whole. Without --bucket each folder
 of tars is a bucket. Where the tars cannot be written to, --destination takes indexes and manifest, which remembers where
-the tars are.
+the tars are. An interrupted run goes on when the same command is run again.
 
 Examples:
   curriculum-sampler index data/tars
@@ -17,12 +17,12 @@ from argparse import ArgumentParser, Namespace
 
 import curriculum_sampler as cs
 
-from ..counted_reads import CountedReads
 from ..location_arguments import add_split, add_storage, storage_options
+from ..state_folder import state_file
 from ..tar_names import matching_tars, patterns_by_bucket, tars_by_folder
 from ..terminal import Answer, Terminal, counted, readable_bytes, table
 
-ON_INTERRUPT = "Interrupted; no manifest was written. Run the same command again."
+ON_INTERRUPT = "Interrupted; no manifest was written. Run the same command again, and it goes on with the tars that are left."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -48,19 +48,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, terminal: Terminal) -> Answer:
     options = storage_options(arguments)
     tars = cs.open_storage(arguments.tars, **options)
+    home = tars if arguments.destination is None else cs.open_storage(arguments.destination, **options)
     patterns = patterns_by_bucket(arguments.bucket)
     buckets = matching_tars(tars, patterns) if patterns else tars_by_folder(tars)
     num_bytes = {name: tars.stat(name).num_bytes for names in buckets.values() for name in names}
     sizes: dict[str, int] = {}
     if not arguments.dry_run:
-        total = sum(num_bytes.values())
         with terminal.progress("index") as progress:
-            manifest = cs.index_shards(
-                CountedReads(tars, lambda done: progress(min(done, total), total)),
+            manifest = cs.index_resumably(
+                tars,
                 buckets,
-                destination=arguments.destination,
+                record=state_file("index", tars.url, home.url),
+                destination=home,
                 split=arguments.split,
                 overwrite=arguments.overwrite,
+                progress=progress,
                 **options,
             )
         sizes = manifest.bucket_sizes
@@ -83,10 +85,9 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
         )
         for bucket, names in buckets.items()
     ]
-    home = arguments.destination or arguments.tars
     what = "Would be indexed for" if arguments.dry_run else "Indexed:"
     text = (
-        f"{what} split {arguments.split!r} of {home}\n"
+        f"{what} split {arguments.split!r} of {home.url}\n"
         f"{table([('bucket', 'tars', 'bytes', 'samples', 'from'), *rows], numbers=[2, 3])}"
     )
     return Answer({"split": arguments.split, "dry_run": arguments.dry_run, "buckets": told}, text)

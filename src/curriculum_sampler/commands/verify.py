@@ -12,14 +12,13 @@ Examples:
 
 from __future__ import annotations
 
-import hashlib
-import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import curriculum_sampler as cs
 
 from ..location_arguments import add_data, storage_options
+from ..state_folder import state_file
 from ..terminal import Answer, Terminal, counted, readable_bytes
 
 ON_INTERRUPT = "Interrupted. Run the same command again, and it goes on with the shards that are left."
@@ -42,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, terminal: Terminal) -> Answer:
     options = storage_options(arguments)
     url = cs.open_storage(arguments.data, **options).url
-    record = arguments.record or _default_record(url)
+    record = arguments.record or state_file("verify", url)
     with terminal.progress("verify") as progress:
         found = cs.verify_dataset(
             arguments.data,
@@ -73,9 +72,3 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
         "faults": [fault._asdict() for fault in found.faults],
     }
     return Answer(told, "\n".join(lines), exit_code=1 if found.faults else 0)
-
-
-def _default_record(url: str) -> Path:
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    name = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
-    return Path(home).expanduser() / "curriculum-sampler" / "verified" / f"{name}.jsonl"
