@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,15 @@ def test_every_task_is_done_once_and_few_are_taken_ahead(processes: int) -> None
 def test_an_error_is_raised_as_the_task_raised_it(processes: int) -> None:
     with pytest.raises(ArgumentError, match=r"^task 7 is refused. Do without\.$"):
         list(LocalEngine(processes).run(double, 7, iter(range(1000))))
+
+
+def ignores_interrupts(shared: Any, task: int) -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_an_interrupt_is_for_the_process_that_builds_and_not_for_those_that_work_for_it() -> None:
+    assert list(LocalEngine(2).run(ignores_interrupts, None, [1])) == [(1, True)]
+    assert list(LocalEngine(1).run(ignores_interrupts, None, [1])) == [(1, False)]
 
 
 def test_a_dead_process_is_an_error_and_not_a_wait() -> None:

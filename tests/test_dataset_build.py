@@ -281,6 +281,8 @@ if __name__ == "__main__":
     def told(progress):
         told.calls += 1
         if told.calls == int(dies_at):
+            if how == "SIGINT":
+                os.killpg(0, signal.SIGINT)  # as a terminal does: all processes are told
             os.kill(os.getpid(), getattr(signal, how))
     told.calls = 0
     build_dataset(source, out, score=both, samples_per_shard=8, processes=2, work_dir=work, progress=told)
@@ -296,7 +298,12 @@ def test_a_build_of_several_processes_that_is_killed_or_interrupted_goes_on(
     command = [sys.executable, str(script), str(pictures), str(tmp_path / "out"), str(tmp_path / "work")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
-        [*command, str(dies_at), how], env=environment, capture_output=True, text=True, timeout=120
+        [*command, str(dies_at), how],
+        env=environment,
+        capture_output=True,  # which ends only when the last process has ended
+        text=True,
+        timeout=60,
+        start_new_session=True,
     )
     assert ran.returncode == (-signal.SIGKILL if how == "SIGKILL" else -signal.SIGINT), ran.stderr
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -327,6 +334,34 @@ def test_another_plan_goes_on_from_the_scores_and_rewrites_what_it_must(
     assert report.bucket_sizes == {"train": {"easy": 135, "hard": 15}}
     dataset = CurriculumDataset(Manifest.load(tmp_path / "out"), decode=None)
     assert len(list(dataset.sequential())) == 150
+
+
+def test_a_source_that_changed_since_a_kill_is_built_as_it_is_now(build: Any, tmp_path: Path) -> None:
+    source = picture_folder(tmp_path / "pictures", 150)
+    options = {"score": "json:difficulty", "samples_per_shard": 8}
+    with pytest.raises(Killed):
+        build(source, MortalStorage(tmp_path / "out", dies_at=9), **options)
+    (source / "0003.json").write_text(json.dumps({**told(3), "difficulty": 5}))
+    (source / "0140.json").unlink()
+    (source / "0140.png").unlink()
+    report = build(source, tmp_path / "out", **options)
+    assert report.scored == 64 + 21, "the first task's samples, and the last's"
+    build(source, tmp_path / "whole", **options)
+    assert objects(tmp_path / "out") == objects(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("suffix", ["", INDEX_SUFFIX])
+def test_a_shard_that_was_damaged_or_lost_since_a_kill_is_written_again(
+    build: Any, pictures: Path, tmp_path: Path, suffix: str
+) -> None:
+    options = {"score": "json:difficulty", "samples_per_shard": 8}
+    with pytest.raises(Killed):
+        build(pictures, MortalStorage(tmp_path / "out", dies_at=9), **options)
+    (tmp_path / "out" / f"train/easy/easy-000001.tar{suffix}").write_bytes(b"damage")
+    (tmp_path / "out" / f"train/easy/easy-000002.tar{suffix}").unlink()
+    build(pictures, tmp_path / "out", **options)
+    build(pictures, tmp_path / "whole", **options)
+    assert objects(tmp_path / "out") == objects(tmp_path / "whole")
 
 
 def test_a_sample_repaired_between_two_runs_is_scored_anew_and_the_rest_is_not(
@@ -634,6 +669,33 @@ def test_bad_input_is_refused_and_nothing_is_written(
     with pytest.raises(ArgumentError, match=message):
         build(source, home, **options)
     assert home.objects == {}
+
+
+class Liar(Generated):
+    """A source that does not keep its word."""
+
+    lie: str = ""
+
+    def entries(self) -> Any:
+        for entry in super().entries():
+            yield entry._replace(num_bytes=-1) if self.lie == "negative" else entry
+
+    def read(self, entry: Any) -> dict[str, Any]:
+        return {**super().read(entry), "__key__": "another" if self.lie == "another" else entry.key}
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        ("negative", "Sample '000000' has num_bytes=-1. Correct the source"),
+        ("another", "sample '000000' was asked for and 'another' came. Correct the source"),
+    ],
+)
+def test_a_source_that_breaks_its_word_is_named(build: Any, lie: str, message: str) -> None:
+    source = Liar(20)
+    object.__setattr__(source, "lie", lie)
+    with pytest.raises(ArgumentError, match=message):
+        build(source, MemoryStorage(), score="json:difficulty")
 
 
 def test_a_function_that_cannot_travel_is_named(build: Any, pictures: Path, tmp_path: Path) -> None:

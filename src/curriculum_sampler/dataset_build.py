@@ -3,6 +3,10 @@
 Samples are listed once, then scored in tasks of some in a row; both are journaled locally. From the scores alone follows
 where every sample goes. Each shard is then a task of its own, and the manifest comes last. Nothing depends on who does
 which task when, so a build that is killed goes on, with any number of processes, and its bytes are the same.
+
+Quantiles are exact, on a cluster too: scores come back to the one process that cuts, at 8 bytes a sample and signal, so
+a hundred million samples take less than a gigabyte for each. A sketch merged from many machines would save that, and make
+the buckets depend on who merged what first.
 """
 
 from __future__ import annotations

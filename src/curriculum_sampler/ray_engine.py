@@ -27,8 +27,8 @@ _MOST_DEATHS = 5
 class RayEngine:
     """Tasks on the cores of a Ray cluster; those of a worker that dies are given to another.
 
-    Source and destination must be reachable from every machine of the cluster: urls, or a shared folder. The journal
-    stays on the machine that builds.
+    Source and destination must be reachable from every machine of the cluster: urls, or a shared folder. Modules that
+    scores and sources are defined in must be importable there. The journal stays on the machine that builds.
 
     Args:
         address: ``ray://host:10001``, or None for the cluster that ``RAY_ADDRESS`` or an earlier ``ray.init()`` names;
@@ -38,15 +38,17 @@ class RayEngine:
     is_elsewhere = True
 
     def __init__(self, address: str | None = None) -> None:
-        if not ray.is_initialized():
-            try:
-                ray.init(
-                    address=address, include_dashboard=False if address is None else None, log_to_driver=False
-                )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise CurriculumError(
-                    f"No Ray cluster at {address or 'RAY_ADDRESS'} ({error}). Check the address."
-                ) from error
+        if ray.is_initialized():
+            return
+        try:
+            if address is None:
+                ray.init(include_dashboard=False, log_to_driver=False)
+            else:
+                ray.init(address)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise CurriculumError(
+                f"No Ray cluster at {address or 'RAY_ADDRESS'} ({error}). Check the address."
+            ) from error
 
     def run(
         self, work: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task]
