@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 import curriculum_sampler as cs
 from curriculum_sampler import commands
-from curriculum_sampler.command_line import command_names, main
+from curriculum_sampler.command_line import _parser, command_names, main
 from curriculum_sampler.terminal import Answer, Terminal
 
 from .command_fixtures import Commands, Screen, command, data
@@ -69,6 +70,8 @@ def test_the_help_of_a_command_has_a_summary_and_examples_that_parse(name: str, 
     assert summary in ran.out
     examples = re.findall(rf"^  curriculum-sampler {name} .+", ran.out, re.MULTILINE)
     assert len(examples) >= 2, "help without examples"
+    for example in examples:
+        assert _parser([name]).parse_args(shlex.split(example)[1:]).module is module
 
 
 def test_help_imports_nothing_heavy() -> None:

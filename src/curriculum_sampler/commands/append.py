@@ -1,9 +1,11 @@
 """Append new shards to the end of buckets.
 
-A running curriculum keeps its current pass as it is, and takes the new size from the next pass on: tell it with
-loader.grow(...), as this command prints. Either another data set is copied (one that was built by the same rule:
-'build ... --rule DATA'), or tars that lie below the data set's root already are indexed where they are. Nothing that is
-there moves; the manifest is written last.
+A running curriculum keeps its current pass as it is, and takes the new size
+from the next pass on: tell it with loader.grow(...), as this command prints.
+Either another data set is copied (one that was built by the same rule: 'build
+... --rule DATA'), or tars that lie below the data set's root already are
+indexed where they are. Nothing that is there moves; the manifest is written
+last.
 
 Examples:
   curriculum-sampler append data/v1 data/new

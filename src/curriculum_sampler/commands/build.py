@@ -1,12 +1,15 @@
-"""Build a data set: score samples, cut them into buckets by difficulty, shuffle, and write shards and manifest.
+"""Build a data set from samples: score, cut into buckets, shuffle, write.
 
-SOURCE is a folder of files that share their base name (0007.png, 0007.json), a folder or s3:// url of tars, or
-module:function, which returns a Source or samples (module:function:argument calls it with the argument). The current
-folder is importable. A build that is interrupted or killed goes on where it was when the same command is run again.
-The same seed gives the same bytes, with any number of processes.
+SOURCE is a folder of files that share their base name (0007.png, 0007.json), a
+folder or s3:// url of tars, or module:function, which returns a Source or
+samples (module:function:argument calls it with the argument). The current
+folder is importable. A build that is interrupted or killed goes on where it
+was when the same command is run again. The same seed gives the same bytes,
+with any number of processes.
 
-What makes a sample hard is said by --score, more than once for several signals: json:FIELD, scores.csv:COLUMN
-(or .parquet, with a column 'key'), or module:function, called with each decoded sample. Higher is harder.
+What makes a sample hard is said by --score, more than once for several
+signals: json:FIELD, scores.csv:COLUMN (or .parquet, with a column 'key'), or
+module:function, called with each decoded sample. Higher is harder.
 
 Examples:
   curriculum-sampler build pictures/ data/v1 --score json:clutter
@@ -14,7 +17,7 @@ Examples:
   curriculum-sampler build tars/ s3://my-bucket/v1 --score scores.csv:loss --shares easy=0.5,hard=0.5
   curriculum-sampler build my_data:samples data/v1 --label json:level
   curriculum-sampler build pictures/ data/v1 --score json:clutter --group json:person --splits train=0.9,validation=0.1
-  curriculum-sampler build more_pictures/ data/new --rule data/v1
+  curriculum-sampler build more_pictures/ data/new --score json:clutter --rule data/v1
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     scores.add_argument(
         "--category", metavar="FIELD", help="take ranks within the values of this field, json:FIELD"
     )
-    cut = parser.add_argument_group("cut").add_mutually_exclusive_group()
+    cuts = parser.add_argument_group("cut")
+    cut = cuts.add_mutually_exclusive_group()
     cut.add_argument(
         "--shares", metavar="NAME=SHARE,...", help="share of the training samples per bucket, easiest first"
     )
@@ -66,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     cut.add_argument("--label", metavar="FIELD", help="the field that names the bucket, such as json:level")
     cut.add_argument("--rule", metavar="DATA", help="cut as this data set was cut")
-    parser.add_argument(
+    cuts.add_argument(
         "--quarantine", type=float, default=0.0, metavar="SHARE", help="leave out this share, the hardest"
     )
     splits = parser.add_argument_group("splits")

@@ -1,7 +1,8 @@
 """Show samples: by key, by bucket and index, or all of one step of a run.
 
-A step is that of a curriculum: give its schedule, batch size and seed, or the state that a run saved as JSON (what
-loader.state_dict() returned), which knows these and the changes made on the way. Looking a sample up by key reads the
+A step is that of a curriculum: give its schedule, batch size and seed, or the
+state that a run saved as JSON (what loader.state_dict() returned), which knows
+these and the changes made on the way. Looking a sample up by key reads the
 names of all samples before it.
 
 Examples:

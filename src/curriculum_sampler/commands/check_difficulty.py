@@ -1,8 +1,10 @@
-"""Say whether the buckets mean anything: compare difficulty with the losses of a model.
+"""Say whether the buckets mean anything, by the losses of a model.
 
-Losses are of single samples, from any model, for all samples or a part of them; early in training, or on samples that
-the model was not trained on. The file has a column 'key', which names the samples as 'curriculum-sampler cat' shows
-them. The exit code is 1 when the buckets mean nothing to the model, or their order is the wrong way round.
+Losses are of single samples, from any model, for all samples or a part of
+them; early in training, or on samples that the model was not trained on. The
+file has a column 'key', which names the samples as 'curriculum-sampler cat'
+shows them. The exit code is 1 when the buckets mean nothing to the model, or
+their order is the wrong way round.
 
 Examples:
   curriculum-sampler check-difficulty data/v1 --losses losses.csv

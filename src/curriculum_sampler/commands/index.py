@@ -1,8 +1,10 @@
 """Make a data set of tars that exist already: an index for each, and a manifest.
 
-Tars by any WebDataset writer or by plain tar will do; each is read once, and must be whole. Without --bucket each folder
-of tars is a bucket. Where the tars cannot be written to, --destination takes indexes and manifest, which remembers where
-the tars are. An interrupted run goes on when the same command is run again.
+Tars by any WebDataset writer or by plain tar will do; each is read once, and
+must be whole. Without --bucket each folder of tars is a bucket. Where the tars
+cannot be written to, --destination takes indexes and manifest, which remembers
+where the tars are. An interrupted run goes on when the same command is run
+again.
 
 Examples:
   curriculum-sampler index data/tars

@@ -1,8 +1,9 @@
 """Show what is in a data set: buckets, counts, bytes, difficulties, members.
 
-Where scores are known (build recorded them, or --scores) a histogram shows how they
-are spread over the buckets. --preview draws a contact sheet: a row of
-samples per bucket, the easiest bucket on top, so that you see whether the difficulty is real.
+Where scores are known (build recorded them, or --scores) a histogram shows how
+they are spread over the buckets. --preview draws a contact sheet: a row of
+samples per bucket, the easiest bucket on top, so that you see whether the
+difficulty is real.
 
 Examples:
   curriculum-sampler inspect data/v1

@@ -1,8 +1,10 @@
 """Cut a data set into other buckets, without writing what need not be written.
 
-Buckets that are joined or renamed cost nothing: their shards are listed anew. A shard whose samples part company is
-taken apart, and its samples are copied, byte for byte, into new shards; --dry-run tells how many. The old cut stays
-beside the new one as a split of its own, unless --into names it. No tar is deleted.
+Buckets that are joined or renamed cost nothing: their shards are listed anew.
+A shard whose samples part company is taken apart, and its samples are copied,
+byte for byte, into new shards; --dry-run tells how many. The old cut stays
+beside the new one as a split of its own, unless --into names it. No tar is
+deleted.
 
 Examples:
   curriculum-sampler rebucket data/v1 --into train-5 --shares a=1,b=1,c=1,d=1,e=1 --dry-run

@@ -1,8 +1,10 @@
 """Check every byte of a data set against its indexes and digests.
 
-Every fault is listed, and the exit code is 1 if there is one. Nothing is changed. A verification that is interrupted
-goes on where it was when the same command is run again; it remembers whole shards, with their ETags, in a local file.
-With --fast only sizes are compared, and the ETags with those of the last whole verification.
+Every fault is listed, and the exit code is 1 if there is one. Nothing is
+changed. A verification that is interrupted goes on where it was when the same
+command is run again; it remembers whole shards, with their ETags, in a local
+file. With --fast only sizes are compared, and the ETags with those of the last
+whole verification.
 
 Examples:
   curriculum-sampler verify data/v1
