@@ -200,8 +200,10 @@ class _Build:
             with self._timed("score"):
                 told = partial(self._told, "score", len(listing))
                 work = ScoreWork(self._source, self._scoring, self._require)
+                # Looking scores up in a table is done before other processes would have begun.
+                engine = self._engine if self._scoring.reads_samples else LocalEngine(1)
                 scored = files.enter_context(
-                    closing(ScoredListing(known / "scores.jsonl", listing, work, self._engine, told))
+                    closing(ScoredListing(known / "scores.jsonl", listing, work, engine, told))
                 )
             columns = Scored(
                 scored.signals,

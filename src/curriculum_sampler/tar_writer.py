@@ -11,6 +11,13 @@ from .tar import BLOCK
 
 _END = bytes(2 * BLOCK)
 
+_LONGEST_NAME = 100
+_PLAIN_BYTES = 8**11
+# A header without name, size and checksum; blanks stand for the checksum while it is taken.
+_HEADER = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
+_HEADER[148:156] = b" " * 8
+_HEADER[124:135] = bytes(11)
+
 
 def pack(key: str, members: Mapping[str, bytes]) -> bytes:
     """Return one sample as tar blocks: its members by extension, with no time, owner or order of its own.
@@ -18,15 +25,24 @@ def pack(key: str, members: Mapping[str, bytes]) -> bytes:
     >>> len(pack("0001", {"txt": b"hello"})), pack("0001", {"txt": b"hello"})[:8]
     (1024, b'0001.txt')
     """
-    blocks = bytearray()
+    blocks = []
     for extension, content in sorted(members.items()):
-        info = tarfile.TarInfo(f"{key}.{extension}")
-        info.size = len(content)
+        blocks += [_header(f"{key}.{extension}", len(content)), content, bytes(-len(content) % BLOCK)]
+    return b"".join(blocks)
+
+
+def _header(name: str, num_bytes: int) -> bytes:
+    """Return the header of a file, as ``tarfile`` writes it, which takes many times as long."""
+    if not name.isascii() or len(name) > _LONGEST_NAME or num_bytes >= _PLAIN_BYTES:
+        info = tarfile.TarInfo(name)
+        info.size = num_bytes
         info.mode = 0o644
-        blocks += info.tobuf(tarfile.PAX_FORMAT)
-        blocks += content
-        blocks += bytes(-len(content) % BLOCK)
-    return bytes(blocks)
+        return info.tobuf(tarfile.PAX_FORMAT)
+    header = bytearray(_HEADER)
+    header[: len(name)] = name.encode()
+    header[124:135] = b"%011o" % num_bytes
+    header[148:155] = b"%06o\0" % sum(header)
+    return bytes(header)
 
 
 class TarBuilder:
@@ -58,5 +74,5 @@ class TarBuilder:
 
     def finish(self) -> tuple[bytes, ShardIndex]:
         """Return the archive and its index."""
-        tar = bytes(self._tar) + _END
+        tar = b"".join((self._tar, _END))
         return tar, ShardIndex.of(len(tar), self._samples)
