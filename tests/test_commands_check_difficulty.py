@@ -17,7 +17,7 @@ from curriculum_sampler.errors import ArgumentError
 from curriculum_sampler.keyed_numbers import keyed_numbers
 from curriculum_sampler.rank_statistics import chance_larger, spearman
 
-from .command_fixtures import Commands, command, data, write_cluttered
+from .command_fixtures import Commands, cluttered, command, data, write_cluttered
 
 NAMES = ("easy", "medium", "hard")
 NUMBERS = st.lists(st.integers(-5, 5), min_size=2, max_size=12)
@@ -201,3 +201,42 @@ def test_buckets_without_an_order_want_one(tmp_path: Path, command: Commands) ->
     assert ran.exit_code == 2
     assert "--order a,b" in ran.err
     assert command(*words, "--order", "b,a").exit_code == 1
+
+
+def test_the_probe_finds_busy_pictures_hard_and_pictures_alike_alike(
+    tmp_path: Path, command: Commands
+) -> None:
+    write_cluttered(tmp_path / "rising", count=60)
+    ran = command("check-difficulty", tmp_path / "rising", "--probe", "--scores", "json:clutter", "--json")
+    assert ran.exit_code == 0, ran.err
+    assert ran.told["meaning"] == "all"
+    assert ran.told["spearman"] > 0.9
+    same = {name: cluttered(name, 60, 0.5, 0.5) for name in NAMES}
+    cs.write_shards(tmp_path / "alike", same)
+    ran = command("check-difficulty", tmp_path / "alike", "--probe", "--order", "easy,medium,hard", "--json")
+    assert ran.exit_code == 1, ran.err
+    assert ran.told["meaning"] == "none"
+
+
+def test_the_probe_never_judges_a_picture_by_itself(tmp_path: Path) -> None:
+    samples = cluttered("x", 40, 0.0, 0.0)
+    samples[7]["png"] = np.full((24, 18, 3), 20, np.uint8)
+    losses = cs.picture_losses(cs.write_shards(tmp_path, {"all": samples}))
+    strange = losses.pop("x-007")
+    assert strange > 0.1
+    alone = {key: loss for number, (key, loss) in enumerate(losses.items()) if key > "x-007" or number % 2}
+    assert max(alone.values()) < strange
+
+
+def test_the_probe_wants_pictures(tmp_path: Path, command: Commands) -> None:
+    cs.write_shards(
+        tmp_path / "words",
+        {name: [{"__key__": f"{name}{n}", "txt": "shirt"} for n in range(9)] for name in "ab"},
+    )
+    words = command("check-difficulty", tmp_path / "words", "--probe", "--order", "a,b")
+    assert words.exit_code == 2
+    assert "has no image, only txt" in words.err
+    cs.write_shards(tmp_path / "few", {name: cluttered(name, 3, 0, 0.5) for name in "ab"})
+    few = command("check-difficulty", tmp_path / "few", "--probe", "--order", "a,b")
+    assert few.exit_code == 2
+    assert "There are 6 pictures" in few.err

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .locations import open_storage
     from .manifest import Manifest
     from .memory_storage import MemoryStorage
+    from .picture_probe import picture_losses
     from .preview import contact_sheet
     from .recut import rebucket
     from .resumable_indexing import index_resumably
@@ -60,6 +61,7 @@ _LAZY = {
     "index_resumably": "resumable_indexing",
     "index_shards": "indexing",
     "open_storage": "locations",
+    "picture_losses": "picture_probe",
     "rebucket": "recut",
     "recorded_scores": "sample_columns",
     "sample_keys": "sample_lookup",
@@ -102,6 +104,7 @@ __all__ = [
     "index_resumably",
     "index_shards",
     "open_storage",
+    "picture_losses",
     "rebucket",
     "recorded_scores",
     "sample_keys",

@@ -44,7 +44,7 @@ def is_written(home: Storage, name: str, digest: str) -> bool:
     )
 
 
-def write_shard(home: Storage, name: str, tar: bytes, index: bytes) -> None:
+def write_shard(home: Storage, name: str, tar: bytes | bytearray, index: bytes) -> None:
     """Write a new shard. The index comes first: a tar without one would look like another's."""
     home.write(name + INDEX_SUFFIX, index)
     home.write(name, tar)

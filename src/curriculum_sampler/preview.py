@@ -12,6 +12,7 @@ from .easiest_first import easiest_first
 from .errors import ArgumentError, BadSampleError
 from .extras import missing
 from .manifest import Manifest
+from .picture_member import picture_member
 from .sample_lookup import sample_keys
 from .survey import spread
 
@@ -19,8 +20,6 @@ try:
     from PIL import Image, ImageDraw, ImageFont
 except ImportError as error:
     raise missing("pillow", "data") from error
-
-_ENDINGS = ("png", "jpg", "jpeg", "webp", "bmp", "ppm", "pgm", "tif", "tiff", "gif")
 
 _MARGIN = 16
 _TITLE = 40
@@ -67,7 +66,7 @@ def contact_sheet(
         )
     names, is_known = easiest_first(manifest, order)
     dataset = CurriculumDataset(manifest, decode=None, on_bad_sample="raise")
-    shown_member = member or _first_image(dataset, names[0])
+    shown_member = member or picture_member(dataset, names[0])
     rows = {
         name: [
             _shown(dataset, name, index, shown_member, height, difficulties)
@@ -79,17 +78,6 @@ def contact_sheet(
     steps = ", easiest sample left" if difficulties is not None else ""
     title = f"{manifest.split}: {shown_member}, {ways}{steps}"
     return _laid_out(rows, manifest, title, height)
-
-
-def _first_image(dataset: CurriculumDataset, bucket: str) -> str:
-    members: list[str] = [name for name in dataset[Draw(bucket, 0)] if not name.startswith("__")]
-    images = [name for name in members if name.rpartition(".")[2] in _ENDINGS]
-    if not images:
-        raise ArgumentError(
-            f"The first sample of bucket {bucket!r} has no image, only {', '.join(members)}. A contact sheet shows "
-            "images: name one with member=."
-        )
-    return min(images, key=lambda name: ("." in name, name))
 
 
 def _chosen(

@@ -3,11 +3,14 @@
 Losses are of single samples, from any model, for all samples or a part of
 them; early in training, or on samples that the model was not trained on. The
 file has a column 'key', which names the samples as 'curriculum-sampler cat'
-shows them. The exit code is 1 when the buckets mean nothing to the model, or
-their order is the wrong way round.
+shows them. --probe fits a small model of how pictures look, in seconds; it
+finds busy and unusual pictures, and knows nothing of your task. The exit code
+is 1 when the buckets mean nothing to the model, or their order is the wrong
+way round.
 
 Examples:
   curriculum-sampler check-difficulty data/v1 --losses losses.csv
+  curriculum-sampler check-difficulty data/v1 --probe
   curriculum-sampler check-difficulty data/v1 --losses run.jsonl:loss --scores json:clutter
   curriculum-sampler check-difficulty data/v1 --losses losses.csv --order easy,medium,hard --json
 """
@@ -27,9 +30,14 @@ from ..terminal import Answer, Terminal, counted, table
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_data(parser)
-    parser.add_argument(
-        "--losses", required=True, metavar="COLUMN", help="FILE.csv, FILE.csv:COLUMN or FILE.jsonl:COLUMN"
+    losses = parser.add_mutually_exclusive_group(required=True)
+    losses.add_argument("--losses", metavar="COLUMN", help="FILE.csv, FILE.csv:COLUMN or FILE.jsonl:COLUMN")
+    losses.add_argument(
+        "--probe",
+        action="store_true",
+        help="instead: a small model of how pictures look, fitted here and now",
     )
+    parser.add_argument("--member", metavar="EXT", help="picture for the probe (default: the first)")
     parser.add_argument(
         "--scores",
         metavar="COLUMN",
@@ -48,7 +56,11 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
             f"The data set does not state which of its buckets is easier ({', '.join(names)}). "
             f"Say it: --order {','.join(names)}."
         )
-    losses = cs.sample_numbers(manifest, arguments.losses)
+    losses = (
+        cs.picture_losses(manifest, member=arguments.member)
+        if arguments.probe
+        else cs.sample_numbers(manifest, arguments.losses)
+    )
     scores = (
         cs.recorded_scores(manifest)
         if arguments.scores is None
