@@ -45,7 +45,7 @@ def test_a_long_line_is_read_from_its_place(tmp_path: Path) -> None:
         journal.append("short")
         place = journal.append("x" * 100_000)
         assert journal.read(place) == "x" * 100_000
-        with pytest.raises(StorageError, match="has no line at byte"):
+        with pytest.raises(StorageError, match="has no 1 lines from byte"):
             journal.read(place + 200_000)
 
 

@@ -77,7 +77,7 @@ class FolderSource:
         changed = num_bytes = 0
         for path in map(str, entry.place[1:]):
             try:
-                with open(self.root / path, "rb", buffering=0) as file:
+                with open(os.path.join(self.root, path), "rb", buffering=0) as file:
                     changed = max(changed, os.fstat(file.fileno()).st_mtime_ns)
                     content = file.read()
             except OSError as error:

@@ -64,15 +64,20 @@ class Journal:
 
     def read(self, start: int) -> Any:
         """Return the line that begins there."""
-        data, size = b"", 1 << 12
-        while b"\n" not in data:
+        return self.read_row(start, 1)[0]
+
+    def read_row(self, start: int, count: int) -> list[Any]:
+        """Return so many lines, the first of which begins there."""
+        data, size = b"", count << 8
+        while len(data) < self._end - start and data.count(b"\n") < count:
             data = os.pread(self._descriptor, size, start)
             size *= 4
-            if len(data) < size // 4 and b"\n" not in data:
-                raise StorageError(
-                    f"{self.path} has no line at byte {start}. Remove it; the build begins anew."
-                )
-        return self._parsed(data.partition(b"\n")[0], start)
+        lines = data.split(b"\n", count)
+        if len(lines) <= count:
+            raise StorageError(
+                f"{self.path} has no {count} lines from byte {start} on. Remove it; the build begins anew."
+            )
+        return [self._parsed(line, start) for line in lines[:count]]
 
     def close(self) -> None:
         """Close the file."""

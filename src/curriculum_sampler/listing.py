@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from array import array
 from collections.abc import Callable, Iterable
@@ -57,6 +58,19 @@ class Listing:
     def entries(self, numbers: Iterable[int]) -> tuple[Entry, ...]:
         """Return several entries."""
         return tuple(self.entry(number) for number in numbers)
+
+    def row(self, first: int, stop: int) -> tuple[Entry, ...]:
+        """Return the entries ``first ... stop - 1``."""
+        return tuple(_entry(line) for line in self._journal.read_row(self._starts[first], stop - first))
+
+    @property
+    def identity(self) -> str:
+        """Names all that was listed."""
+        content = hashlib.blake2b(digest_size=16)
+        with open(self._journal.path, "rb") as file:
+            while piece := file.read(1 << 20):
+                content.update(piece)
+        return content.hexdigest()
 
     def close(self) -> None:
         """Close the file."""

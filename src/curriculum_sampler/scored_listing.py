@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,17 +69,20 @@ class ScoredListing:
     @property
     def identity(self) -> str:
         """Names the samples with all that is known of them."""
-        content = hashlib.blake2b(digest_size=16)
-        for key, sample in self.told():
-            content.update(json.dumps([key, sample], sort_keys=True).encode())
+        content = hashlib.blake2b(self._listing.identity.encode(), digest_size=16)
+        for name, values in self.signals.items():
+            content.update(name.encode() + values.tobytes())
+        for name, column in self.names.items():
+            content.update(f"{name}{column.names}".encode() + column.codes.tobytes())
+        content.update(self.groups.tobytes())
         return content.hexdigest()
 
     def told(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each sample's key and what the journal holds of it, in the order of the listing."""
         for number, place in enumerate(self._places):
             _, _, samples = self._journal.read(place)
-            for within, sample in enumerate(samples):
-                yield self._listing.entry(number * self._per_task + within).key, sample
+            for entry, sample in zip(self._entries(number * self._per_task), samples, strict=True):
+                yield entry.key, sample
 
     def group(self, number: int) -> str:
         """Return a sample's group, for messages."""
@@ -98,7 +100,7 @@ class ScoredListing:
                 yield ScoreTask(first, self._entries(first))
 
     def _entries(self, first: int) -> tuple[Entry, ...]:
-        return self._listing.entries(range(first, min(first + self._per_task, len(self._listing))))
+        return self._listing.row(first, min(first + self._per_task, len(self._listing)))
 
     def _content(self, first: int) -> str:
         return digest(self._entries(first))
