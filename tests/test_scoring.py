@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,20 @@ def test_another_table_function_or_batch_is_another_identity(tmp_path: Path) -> 
     found |= {Scoring.of([], len, size, {}).identity for size in (1, 2)}
     assert len(found) == 10
     assert Scoring.of([picture], None, 1, {}).identity in found
+
+
+def with_setting(setting: Any) -> Any:
+    return lambda sample: setting
+
+
+def test_a_function_is_known_by_its_settings_and_one_that_cannot_be_compared_is_never_the_same() -> None:
+    def identity(score: Any) -> str:
+        return Scoring.of([score], None, 1, {}).identity
+
+    for make in (with_setting, lambda n: functools.partial(pow, n), Calls, lambda n: Calls(n).__call__):
+        assert identity(make(1)) == identity(make(1)) != identity(make(2))
+    lock = threading.Lock()
+    assert identity(with_setting(lock)) != identity(with_setting(lock))
 
 
 class Calls:

@@ -256,11 +256,12 @@ class _Build:
             for planned in missing
         )
         work = ShardWork(self._source, self._home, self._require)
-        for _, shard in self._engine.run(write, work, tasks):
-            shards.note(shard)
-            made[shard.name] = shard
-            done, num_bytes = done + shard.samples, num_bytes + shard.num_bytes
-            self._told("write", total, done, num_bytes)
+        with closing(self._engine.run(write, work, tasks)) as shards_written:
+            for _, shard in shards_written:
+                shards.note(shard)
+                made[shard.name] = shard
+                done, num_bytes = done + shard.samples, num_bytes + shard.num_bytes
+                self._told("write", total, done, num_bytes)
         return len(missing), made
 
     def _write_difficulties(self, plan: BuildPlan, scored: ScoredListing) -> None:

@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
@@ -33,10 +33,11 @@ class Engine(Protocol):
 
     def run(
         self, work: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task]
-    ) -> Iterator[tuple[Task, Result]]:
+    ) -> Generator[tuple[Task, Result], None, None]:
         """Yield each task with ``work(shared, task)``, in the order in which they are done.
 
-        Few tasks are taken ahead. The first error ends it, and is raised as ``work`` raised it.
+        Few tasks are taken ahead. The first error ends it, and is raised as ``work`` raised it. Who does not want the
+        rest closes it.
         """
         ...
 
@@ -60,7 +61,7 @@ class LocalEngine:
 
     def run(
         self, work: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task]
-    ) -> Iterator[tuple[Task, Result]]:
+    ) -> Generator[tuple[Task, Result], None, None]:
         if not self.is_elsewhere:
             for task in tasks:
                 yield task, work(shared, task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from .errors import CurriculumError
@@ -52,7 +52,7 @@ class RayEngine:
 
     def run(
         self, work: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task]
-    ) -> Iterator[tuple[Task, Result]]:
+    ) -> Generator[tuple[Task, Result], None, None]:
         """See ``Engine``."""
         remote = ray.remote(max_retries=_MOST_DEATHS)(_worked)
         given = ray.put((work, shared))

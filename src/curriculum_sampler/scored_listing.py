@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,14 @@ class ScoredListing:
             done += len(samples)
             num_bytes += int(listing.num_bytes[first : first + len(samples)].sum())
         told(done, num_bytes)
-        for task, samples in engine.run(score, work, self._tasks()):
-            line = [task.first, digest(task.entries), samples]
-            self._note(self._journal.append(line), task.first, samples)
-            self.scored += len(samples)
-            done += len(samples)
-            num_bytes += sum(entry.num_bytes for entry in task.entries)
-            told(done, num_bytes)
+        with closing(engine.run(score, work, self._tasks())) as scored:
+            for task, samples in scored:
+                line = [task.first, digest(task.entries), samples]
+                self._note(self._journal.append(line), task.first, samples)
+                self.scored += len(samples)
+                done += len(samples)
+                num_bytes += sum(entry.num_bytes for entry in task.entries)
+                told(done, num_bytes)
         self.names = {name: self._column(name) for name in self._codes}
 
     @property

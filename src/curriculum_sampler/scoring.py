@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
+import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -196,6 +198,7 @@ def _name(score: Any) -> str:
 
 
 def _identity(score: Any) -> str:
+    """Name a scorer by its module's text and its settings. One whose settings nobody can compare is never the same."""
     if hasattr(score, "identity"):
         return str(score.identity)
     code = score if inspect.isroutine(score) or inspect.isclass(score) else type(score)
@@ -204,6 +207,19 @@ def _identity(score: Any) -> str:
         content.update(inspect.getsource(inspect.getmodule(code) or code).encode())
     except (OSError, TypeError):  # built in, or typed at a prompt
         content.update(getattr(getattr(code, "__code__", None), "co_code", b""))
-    if code is not score:
-        content.update(pickle.dumps(score))
+    try:
+        content.update(pickle.dumps(_settings(score)))
+    except Exception:
+        content.update(os.urandom(16))
     return f"{code.__module__}:{code.__qualname__} {content.hexdigest()}"
+
+
+def _settings(score: Any) -> Any:
+    if isinstance(score, functools.partial):
+        return _identity(score.func), score.args, score.keywords
+    if inspect.ismethod(score):
+        return score.__self__
+    if inspect.isfunction(score):
+        cells = [cell.cell_contents for cell in score.__closure__ or ()]
+        return cells, score.__defaults__, score.__kwdefaults__
+    return None if inspect.isroutine(score) else score
