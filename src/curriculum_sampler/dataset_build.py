@@ -106,11 +106,15 @@ def build_dataset(
         max_shard_bytes: About how large a shard may be.
         processes: Processes that score and write; with 1 all happens in this one.
         engine: ``local``, ``ray``, or the ``ray://`` address of a cluster. All write the same bytes.
-        work_dir: Where the journal of the build is kept until it is done.
+        work_dir: Local folder where the journal of the build is kept until it is done, and the samples of an iterable
+            (default: ``~/.cache/curriculum-sampler/builds``).
         overwrite: Replace splits that exist.
         dry_run: Score and cut, and write nothing; a build that follows goes on from there.
         progress: Called often with a ``Progress``.
         **options: Options of ``s3://`` urls.
+
+    The same call goes on with a build that was killed or failed, as long as its source, scores and destination are the
+    same. Functions are known by their module's text and by their settings, if these can be pickled; else they score anew.
 
     Beside the manifest lie the rule of the cut (``difficulty.json``) and a line for every sample (see
     ``difficulty_file``). The samples themselves gain nothing.

@@ -24,7 +24,11 @@ class Entry(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Samples that a build can list once, and read in any order from any process. It must be picklable."""
+    """Samples that a build can list once, and read in any order from any process. It must be picklable.
+
+    Two attributes may be added: ``parallel_reads``, how many reads at a time are worth their threads (default 1), and
+    ``is_fixed = True`` where the identity tells what is held, so that a build that goes on need not list it again.
+    """
 
     @property
     def identity(self) -> str:
