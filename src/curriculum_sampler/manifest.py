@@ -123,8 +123,8 @@ class Manifest:
 
         >>> from curriculum_sampler.build import write_shards
         >>> samples = [{"__key__": f"{n:04}", "cls": n} for n in range(5)]
-        >>> old = write_shards("memory://old", {"easy": samples[:4]}, samples_per_shard=2)
-        >>> new = write_shards("memory://new", {"easy": samples}, samples_per_shard=2)
+        >>> old = write_shards("memory://before-growth", {"easy": samples[:4]}, samples_per_shard=2)
+        >>> new = write_shards("memory://after-growth", {"easy": samples}, samples_per_shard=2)
         >>> new.prefix_fingerprint("easy", 4) == old.bucket_fingerprints["easy"]
         True
         >>> new.prefix_fingerprint("easy", 3) is None
