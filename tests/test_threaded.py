@@ -156,3 +156,26 @@ stuck = iter(ThreadedBatches(lambda number: number or threading.Event().wait(), 
 assert next(stuck) == 1
 """
     subprocess.run([sys.executable, "-c", MIDST.split("batches =")[0] + stuck], timeout=120, check=True)
+
+
+def test_a_forked_process_ends_although_its_parents_threads_held_a_lock() -> None:
+    forked = """
+import os
+from curriculum_sampler.fetcher import _BEGUN
+(work,) = _BEGUN
+is_held, may_end = threading.Event(), threading.Event()
+
+def hold():
+    with work._changed:
+        is_held.set()
+        may_end.wait()
+
+threading.Thread(target=hold).start()
+is_held.wait()
+child = os.fork()
+if not child:
+    sys.exit()
+may_end.set()
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", MIDST + forked], timeout=120, check=True)

@@ -18,7 +18,6 @@ Result = TypeVar("Result")
 # A fetch that takes longer waits for the network more than it works, so that more of them at a time cost nothing.
 _SLOW_SECONDS = 0.1
 
-
 # How long the end of the process waits for what is in progress.
 _GRACE_SECONDS = 5.0
 
@@ -49,9 +48,7 @@ class Fetcher(Generic[Result]):
     def __init__(
         self, threads: int, threads_ahead: int | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._threads = threads
         self._work: _Work[Result] = _Work(threads, threads if threads_ahead is None else threads_ahead, clock)
-        self._has_begun = False
         # The threads know the work but not this object, so that it can end while they wait.
         self._finalizer = weakref.finalize(self, _Work.close, self._work)
         self._finalizer.atexit = False
@@ -64,11 +61,7 @@ class Fetcher(Generic[Result]):
             fetch: Called at most once, in one of the threads.
             ahead: Whether nobody waits for it yet.
         """
-        future = self._work.add(key, fetch, ahead)
-        if not self._has_begun:
-            self._has_begun = True
-            self._work.begin(self._threads)
-        return future
+        return self._work.add(key, fetch, ahead)
 
     def has_begun(self, key: str) -> bool:
         """Say whether something is being fetched right now."""
@@ -106,12 +99,6 @@ class _Work(Generic[Result]):
         self._changed = threading.Condition()
         self.crew: list[threading.Thread] = []
 
-    def begin(self, threads: int) -> None:
-        _BEGUN.add(self)
-        self.crew = [threading.Thread(target=self.run, name="fetch", daemon=True) for _ in range(threads)]
-        for thread in self.crew:
-            thread.start()
-
     def add(self, key: str, fetch: Callable[[], Result], ahead: bool) -> Future[Result]:
         with self._changed:
             if self._is_closed:
@@ -128,7 +115,17 @@ class _Work(Generic[Result]):
                 task.is_ahead = False
                 heapq.heappush(self._urgent, (next(self._numbers), task))
                 self._changed.notify()
+            if not self.crew:
+                self._begin()
             return task.future
+
+    def _begin(self) -> None:
+        _BEGUN.add(self)
+        self.crew = [
+            threading.Thread(target=self.run, name="fetch", daemon=True) for _ in range(self._threads)
+        ]
+        for thread in self.crew:
+            thread.start()
 
     def run(self) -> None:
         """What a thread does."""
@@ -201,9 +198,10 @@ def _end_all() -> None:
 
     Those still there are stopped by force, and one that is in C++ code then, such as torch's, aborts the process.
     """
-    begun = list(_BEGUN)
-    for work in begun:
+    # After a fork the threads are the parent's, and what they had locked stays locked.
+    running = [work for work in _BEGUN if any(thread.is_alive() for thread in work.crew)]
+    for work in running:
         work.close()
     latest = time.monotonic() + _GRACE_SECONDS
-    for thread in (thread for work in begun for thread in work.crew):
+    for thread in (thread for work in running for thread in work.crew):
         thread.join(max(0.0, latest - time.monotonic()))
