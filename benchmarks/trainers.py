@@ -121,12 +121,13 @@ def measured(
     begun = time.monotonic()
     with GPUWatch(folder / "metrics.jsonl") as watch:
         done = subprocess.run(command, capture_output=True, text=True)
+    configured, _ = configuring.communicate()
     what = {"trainer": trainer, "compiled": compiled, "seconds": round(time.monotonic() - begun, 1)}
     if done.returncode:
         return what | {"failed": (done.stderr or done.stdout).strip().splitlines()[-1]}
     rows = of_kind(read_rows(folder / "metrics.jsonl"), "train")
     warm = rows[len(rows) // 2 :]
-    configuration = json.loads(configuring.communicate()[0])
+    configuration = json.loads(configured)
     batch = configuration["train_batch_size"] * configuration["gradient_accumulation_steps"]
     samples_per_second = statistics.mean(row["samples_per_second"] for row in warm)
     steps_per_second = samples_per_second / batch
