@@ -204,6 +204,9 @@ def test_thresholds_are_the_lowest_scores_of_their_buckets(
     build(pictures, tmp_path / "out", score="json:difficulty", thresholds=thresholds)
     for line in read_difficulties(LocalStorage(tmp_path / "out")):
         assert line["bucket"] == ("rest" if line["score"] >= 0.25 else "very_easy")
+    thresholds = {"very_easy": 0.0, "rest": np.float64(0.25)}
+    build(pictures, tmp_path / "again", score="json:difficulty", thresholds=thresholds)
+    assert objects(tmp_path / "again") == objects(tmp_path / "out")
 
 
 # --- killed, and continued

@@ -83,6 +83,37 @@ def test_a_rule_read_back_cuts_each_sample_as_before_and_no_bucket_is_empty(
         assert again.cut(score)[0] == codes[number]
 
 
+@given(
+    lowest=st.lists(st.integers(-4, 4), min_size=1, max_size=3, unique=True).map(sorted),
+    most=st.none() | st.integers(5, 9),
+    kinds=st.permutations([int, float, np.int32, np.float32]),
+    signals=st.permutations("ab"),
+    categories=st.permutations("xy"),
+)
+def test_equal_rules_are_equal_bytes_whatever_numbers_and_order_they_were_given_in(
+    lowest: list[int], most: int | None, kinds: list[Any], signals: list[str], categories: list[str]
+) -> None:
+    def rule(kind: Any, signals: Any, categories: Any, zero: Any) -> DifficultyRule:
+        table = RankTable((kind(1), kind(3)), (zero, kind(1)))
+        return DifficultyRule(
+            {f"b{number}": kind(low) or zero for number, low in enumerate(lowest)},
+            dict.fromkeys(signals, kind(2)),
+            {category: dict.fromkeys(signals, table) for category in categories},
+            most and kind(most),
+        )
+
+    plain, other = rule(float, "ab", "xy", 0.0), rule(kinds[0], signals, categories, -0.0)
+    assert other == plain
+    assert other.to_bytes() == plain.to_bytes()
+    assert DifficultyRule.from_bytes(other.to_bytes(), "difficulty.json").to_bytes() == plain.to_bytes()
+
+
+@pytest.mark.parametrize("lowest", [None, "0.5", True, math.nan])
+def test_a_threshold_that_is_no_number_is_refused(lowest: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"buckets: got .*{lowest!r}.*maps names to their lowest scores"):
+        measure_rule({"a": np.arange(9.0)}, None, thresholds={"easy": lowest})
+
+
 @given(columns, columns)
 def test_ranks_rise_with_the_signal_and_stay_within_0_and_1(train: Any, later: Any) -> None:
     ranks = RankTable.of(train)(np.sort(later))

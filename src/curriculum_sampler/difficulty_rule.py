@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -107,7 +108,7 @@ class DifficultyRule:
 
     def __post_init__(self) -> None:
         lowest = list(self.buckets.values())
-        if not lowest or any(math.isnan(value) for value in lowest):
+        if not lowest or any(math.isnan(_as_float(value)) for value in lowest):
             raise ArgumentError(
                 f"buckets: got {dict(self.buckets)!r}, but it maps names to their lowest scores."
             )
@@ -175,16 +176,20 @@ class DifficultyRule:
             "format": "curriculum-sampler difficulty",
             "version": _VERSION,
             "buckets": [
-                {"name": name, "lowest": None if low == -math.inf else low}
+                {"name": name, "lowest": None if low == -math.inf else _as_float(low)}
                 for name, low in self.buckets.items()
             ],
-            "weights": dict(self.weights),
-            "most": self.most,
+            "weights": {name: _as_float(weight) for name, weight in sorted(self.weights.items())},
+            "most": None if self.most is None else _as_float(self.most),
             "tables": {
                 category: {
-                    name: {"values": table.values, "ranks": table.ranks} for name, table in tables.items()
+                    name: {
+                        "values": [_as_float(value) for value in table.values],
+                        "ranks": [_as_float(rank) for rank in table.ranks],
+                    }
+                    for name, table in sorted(tables.items())
                 }
-                for category, tables in self.tables.items()
+                for category, tables in sorted(self.tables.items())
             },
         }
         return json.dumps(told, indent=1).encode() + b"\n"
@@ -330,6 +335,13 @@ def _refuse_empty(rule: DifficultyRule, ranked: Floats) -> None:
                 f"Bucket {name!r} would be empty: no training sample has such a score (they go from {ranked[0]} to "
                 f"{ranked[-1]}). Move its threshold, or drop it."
             )
+
+
+def _as_float(value: Any) -> float:
+    """Return the float that equals a number, one of those that do: 0 and -0.0 are written as 0.0. NaN if it is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return math.nan
+    return float(value) + 0.0
 
 
 def _named(categories: Sequence[str] | NamedColumn | None, size: int) -> Iterator[tuple[str, Codes]]:
