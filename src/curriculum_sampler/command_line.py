@@ -115,7 +115,7 @@ def _add_command(subparsers: Any, name: str, module: ModuleType) -> None:
     module.add_arguments(command)
     manners = command.add_argument_group("output")
     manners.add_argument("--json", action="store_true", help="print the result as JSON")
-    manners.add_argument("--quiet", action="store_true", help="no progress bar and no notes")
+    manners.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(module=module)
 
 

@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 
 class Terminal:
-    """The two streams of a command. Results go to ``out``; bars, notes and errors to ``err``.
+    """The two streams of a command. Results go to ``out``; bars and errors to ``err``.
 
     Colours and bars are for people: they are off where the stream is no terminal, and colours where ``NO_COLOR`` is set.
 
@@ -52,21 +52,16 @@ class Terminal:
         out: TextIO | None = None,
         err: TextIO | None = None,
     ) -> None:
-        self.is_json = is_json
+        self._is_json = is_json
         self._is_quiet = is_quiet
         self._out = sys.stdout if out is None else out
         self._err = sys.stderr if err is None else err
 
     def show(self, answer: Answer) -> None:
         """Print an answer."""
-        told = json.dumps(answer.told, indent=1, ensure_ascii=False) if self.is_json else answer.text
+        told = json.dumps(answer.told, indent=1, ensure_ascii=False) if self._is_json else answer.text
         encoding = self._out.encoding or "utf-8"
         print(told.encode(encoding, "replace").decode(encoding), file=self._out)
-
-    def note(self, text: str) -> None:
-        """Say something beside the result."""
-        if not self._is_quiet:
-            print(text, file=self._err)
 
     def complain(self, text: str) -> None:
         """Say why there is no result."""
@@ -86,7 +81,7 @@ class Terminal:
         return self._paint("31", text)
 
     def _paint(self, code: str, text: str) -> str:
-        return _painted(code, text) if not self.is_json and _has_colours(self._out) else text
+        return _painted(code, text) if not self._is_json and _has_colours(self._out) else text
 
     @contextlib.contextmanager
     def progress(self, what: str, unit: str = "B") -> Iterator[Progress]:
