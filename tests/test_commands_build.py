@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import curriculum_sampler as cs
+from curriculum_sampler.dataset_build import DEFAULT_SHARES
 
 from .command_fixtures import Commands, cluttered, command
 from .data_fixtures import s3_bucket, s3_endpoint
@@ -156,6 +157,7 @@ def test_a_build_that_is_interrupted_goes_on(pictures: Path, tmp_path: Path, com
             ["pictures", "data", "--score", "json:clutter", "--quarantine", "2"],
             "--quarantine 2.0 must be a share",
         ),
+        (["pictures", "data", "--score", "json:clutter", "--processes", "0"], "--processes: got 0"),
         (["pictures", "data", "--score", "json:clutter", "--require", "png,mask.png"], "mask.png"),
         (["pictures", "data", "--score", "json:clutter", "--max-shard-mib", "0"], "1 or more"),
         (["pictures", "data", "--score", "nothing:here"], "'nothing:here'"),
@@ -170,6 +172,11 @@ def test_a_build_that_cannot_be_is_refused(
     assert ran.exit_code == 2
     assert message in ran.err
     assert not (pictures.parent / "data").exists()
+
+
+def test_the_help_states_the_shares_that_are_the_default(command: Commands) -> None:
+    told = ",".join(f"{name}={share}" for name, share in DEFAULT_SHARES.items())
+    assert f"(default: {told})" in " ".join(command("build", "--help").out.split())
 
 
 def test_a_split_that_exists_is_refused_in_the_words_of_the_command(

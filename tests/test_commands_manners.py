@@ -74,6 +74,16 @@ def test_the_help_of_a_command_has_a_summary_and_examples_that_parse(name: str, 
         assert _parser([name]).parse_args(shlex.split(example)[1:]).module is module
 
 
+@pytest.mark.parametrize("name", ["", *command_names()])
+def test_help_fits_a_terminal_of_80_columns(
+    name: str, command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    # The usage, which argparse breaks, and the examples, which one copies, may be wider.
+    _, _, told = command(*name.split(), "--help").out.partition("\n\n")
+    assert [line for line in told.partition("\nexamples:")[0].splitlines() if len(line) > 80] == []
+
+
 def test_help_imports_nothing_heavy() -> None:
     said = shell(
         code="import sys\nfrom curriculum_sampler.command_line import main, command_names\n"

@@ -89,7 +89,7 @@ def append_shards(
     if file.source is not None:
         raise ArgumentError(
             f"The tars of {home.url} lie at {file.source}, where nothing is written. Put the new tars there, and append "
-            "them by name: append_tars(...)."
+            "them by name: append_tars(...), or --bucket NAME=PATTERN of the command."
         )
     old = Manifest.load(home, split=split, **options)
     new = Manifest.load(addition, split=addition_split or split, **options)

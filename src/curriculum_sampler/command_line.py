@@ -29,7 +29,8 @@ Deterministic curriculum sampling for training from sharded data: easy to hard.
 Data are read from and written to folders and s3:// urls alike."""
 _FAREWELL = """\
 'curriculum-sampler COMMAND --help' tells more about a command, with examples.
-Exit codes: 0 good, 1 faults found in the data, 2 a mistake or a place that cannot be reached, 130 interrupted."""
+Exit codes: 0 good, 1 faults found in the data, 2 a mistake or a place that
+cannot be reached, 130 interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,12 +125,15 @@ def _in_flags(message: str, arguments: argparse.Namespace) -> str:
 
     >>> _in_flags("Pass overwrite=True, or another split=.", argparse.Namespace(overwrite=False, split="train"))
     'Pass --overwrite, or another --split.'
+    >>> _in_flags("batch_size: got 0, but it is 1 or more.", argparse.Namespace(batch_size=0))
+    '--batch-size: got 0, but it is 1 or more.'
     """
     for name in vars(arguments):
         flag = f"--{name.replace('_', '-')}"
         message = re.sub(rf"(?<![^\s(]){name}=True\b", flag, message)
         message = re.sub(rf"(?<![^\s(]){name}=(?=[\w'\"\[{{])", f"{flag} ", message)
         message = re.sub(rf"(?<![^\s(]){name}=(?=[\s.,;:)])", flag, message)
+        message = re.sub(rf"^{name}(?=: got )", flag, message)
     return message
 
 

@@ -161,7 +161,7 @@ def _bucket_of(members: Mapping[str, Sequence[str]]) -> dict[str, str]:
         for key in keys:
             if key in bucket_of:
                 raise ArgumentError(
-                    f"The key {key!r} is in bucket {bucket_of[key]!r} and in {name!r}, so its loss has no one place. "
+                    f"The key {key!r} comes twice, in bucket {bucket_of[key]!r} and in {name!r}, so its loss has no one place. "
                     "Rename one of the samples."
                 )
             bucket_of[key] = name

@@ -59,7 +59,7 @@ def picture_losses(
                 rows.append(_thumbnail(sample, shown))
     if len(rows) < 10:
         raise ArgumentError(
-            f"There are {len(rows)} pictures, but a model takes ten or more. Give losses of another."
+            f"There are {len(rows)} pictures, but a model takes ten or more. Give the losses of one of your own."
         )
     thumbnails = np.stack(rows)
     losses = np.empty(len(rows))

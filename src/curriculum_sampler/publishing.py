@@ -32,7 +32,7 @@ def make_room(home: Storage, split: str, *, overwrite: bool, source: str | None 
         return
     if not overwrite:
         raise ArgumentError(
-            f"{home.url} has a split {split!r} already. Pass overwrite=True to replace it, or another split=."
+            f"{home.url} has a split {split!r} already. Pass overwrite=True to replace it, or name another split."
         )
     home.write(MANIFEST, file.without_split(split).to_bytes())
 

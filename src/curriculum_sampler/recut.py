@@ -130,7 +130,7 @@ def rebucket(
     known = recorded_scores(manifest) if scores is None else scores
     if known is None:
         raise ArgumentError(
-            f"{home.url} records no scores of all samples of split {split!r}, as build_dataset does. Give scores."
+            f"{home.url} records no scores of all samples of split {split!r}, as build_dataset does. Pass scores=."
         )
     buckets, _ = easiest_first(manifest)
     keys, column = _keys_and_scores(manifest, buckets, known)

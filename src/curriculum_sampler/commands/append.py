@@ -33,7 +33,7 @@ ON_INTERRUPT = (
 def add_arguments(parser: ArgumentParser) -> None:
     add_data(parser, what="the data set that grows")
     parser.add_argument("addition", nargs="?", metavar="FROM", help="a data set to append")
-    parser.add_argument("--from-split", metavar="NAME", help="its split (default: that of --split)")
+    parser.add_argument("--from-split", metavar="NAME", help="the split of FROM (default: that of --split)")
     parser.add_argument(
         "--bucket",
         action="append",

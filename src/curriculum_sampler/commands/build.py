@@ -63,7 +63,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     cuts = parser.add_argument_group("cut")
     cut = cuts.add_mutually_exclusive_group()
     cut.add_argument(
-        "--shares", metavar="NAME=SHARE,...", help="share of the training samples per bucket, easiest first"
+        "--shares",
+        metavar="NAME=SHARE,...",
+        help="share of the training samples per bucket, easiest first (default: easy=0.4,medium=0.35,hard=0.25)",
     )
     cut.add_argument(
         "--thresholds", metavar="NAME=SCORE,...", help="lowest score of each bucket, easiest first"
@@ -71,7 +73,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     cut.add_argument("--label", metavar="FIELD", help="the field that names the bucket, such as json:level")
     cut.add_argument("--rule", metavar="DATA", help="cut as this data set was cut")
     cuts.add_argument(
-        "--quarantine", type=float, default=0.0, metavar="SHARE", help="leave out this share, the hardest"
+        "--quarantine",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="leave out this share, the hardest (default: none)",
     )
     splits = parser.add_argument_group("splits")
     splits.add_argument(
@@ -91,8 +97,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="about how large a shard may be (default: 64)",
     )
-    work.add_argument("--processes", type=int, default=1, metavar="N", help="score and write in N processes")
-    work.add_argument("--engine", default="local", metavar="NAME", help="local, ray, or a ray:// address")
+    work.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="score and write in N processes (default: 1)"
+    )
+    work.add_argument(
+        "--engine", default="local", metavar="NAME", help="local, ray, or a ray:// address (default: local)"
+    )
     work.add_argument(
         "--work-dir", metavar="FOLDER", help="where the journal of the build is kept until it is done"
     )

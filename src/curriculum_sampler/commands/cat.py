@@ -88,11 +88,10 @@ def _sampler(arguments: Namespace, manifest: cs.Manifest) -> cs.MixtureSampler:
     """Return the sampler of the run that is meant, with the run sizes that a ``CurriculumLoader`` takes."""
     if arguments.state is not None:
         return _resumed(arguments.state, manifest)
-    for name in ("schedule", "batch_size", "seed"):
-        if getattr(arguments, name) is None:
-            raise ArgumentError(
-                f"--step needs --{name.replace('_', '-')} (or --state FILE, which knows all three). Give it too."
-            )
+    if None in (arguments.schedule, arguments.batch_size, arguments.seed):
+        raise ArgumentError(
+            "--step needs --schedule, --batch-size and --seed, or --state FILE, which knows all three. Give them too."
+        )
     plan = cs.StageSchedule.load(arguments.schedule).plan(
         manifest.bucket_sizes, arguments.batch_size, run_sizes=manifest.run_sizes()
     )

@@ -25,7 +25,7 @@ import curriculum_sampler as cs
 
 from ..errors import ArgumentError
 from ..location_arguments import add_data, storage_options
-from ..terminal import Answer, Terminal, readable_bytes, table
+from ..terminal import Answer, Terminal, counted, readable_bytes, table
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = 40
@@ -92,9 +92,8 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
 
 
 def _summary(manifest: cs.Manifest, terminal: Terminal) -> str:
-    size = (
-        f"{len(manifest):,} samples in {len(manifest.buckets)} buckets, {readable_bytes(manifest.num_bytes)}"
-    )
+    samples, buckets = counted(len(manifest), "sample"), counted(len(manifest.buckets), "bucket")
+    size = f"{samples} in {buckets}, {readable_bytes(manifest.num_bytes)}"
     return f"{terminal.strong(manifest.split)}: {size}. Fingerprint {manifest.fingerprint}."
 
 
@@ -160,7 +159,9 @@ def _histogram(
 def _drawn(counts: Mapping[str, Sequence[int]], edges: Sequence[float]) -> str:
     most = max(max(column) for column in counts.values())
     width = max(map(len, counts))
-    lines = [f"Difficulty, from {edges[0]:.4g} to {edges[-1]:.4g} (the highest bar is {most:,} samples):"]
+    lines = [
+        f"Difficulty, from {edges[0]:.4g} to {edges[-1]:.4g} (the highest bar is {counted(most, 'sample')}):"
+    ]
     for name, column in counts.items():
         # A bin with any sample shows, however tall the others are.
         bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // most)] for count in column)
