@@ -23,6 +23,8 @@ from argparse import ArgumentParser, Namespace
 
 import curriculum_sampler as cs
 
+from ..difficulty_arguments import add_order, add_scores, given_order, known_scores
+from ..easiest_first import easiest_first
 from ..errors import ArgumentError
 from ..location_arguments import add_data, storage_options
 from ..terminal import Answer, Terminal, counted, table
@@ -38,20 +40,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="instead: a small model of how pictures look, fitted here and now",
     )
     parser.add_argument("--member", metavar="EXT", help="picture for the probe (default: the first)")
-    parser.add_argument(
-        "--scores",
-        metavar="COLUMN",
-        help="the difficulty of every sample: json:FIELD or a table as above (default: what build recorded, else buckets "
-        "are compared only)",
-    )
-    parser.add_argument("--order", metavar="A,B,C", help="all buckets, easiest first")
+    add_scores(parser, default="what build recorded, else buckets are compared only")
+    add_order(parser)
 
 
 def run(arguments: Namespace, terminal: Terminal) -> Answer:
     manifest = cs.Manifest.load(arguments.data, split=arguments.split, **storage_options(arguments))
-    order = None if arguments.order is None else arguments.order.split(",")
-    names = [bucket.name for bucket in cs.survey_buckets(manifest, look_at=0, order=order)]
-    if order is None and len(manifest.difficulties) < len(names):
+    names, is_known = easiest_first(manifest, given_order(arguments))
+    if not is_known:
         raise ArgumentError(
             f"The data set does not state which of its buckets is easier ({', '.join(names)}). "
             f"Say it: --order {','.join(names)}."
@@ -61,13 +57,8 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
         if arguments.probe
         else cs.sample_numbers(manifest, arguments.losses)
     )
-    scores = (
-        cs.recorded_scores(manifest)
-        if arguments.scores is None
-        else cs.sample_numbers(manifest, arguments.scores)
-    )
     members = {name: list(cs.sample_keys(manifest, name)) for name in names}
-    found = cs.check_difficulty(members, losses, scores=scores)
+    found = cs.check_difficulty(members, losses, scores=known_scores(arguments, manifest))
     told = dataclasses.asdict(found) | {
         "spearman": None if math.isnan(found.spearman) else found.spearman,
         "buckets": [bucket._asdict() for bucket in found.buckets],

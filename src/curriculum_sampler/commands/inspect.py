@@ -23,6 +23,7 @@ import numpy as np
 
 import curriculum_sampler as cs
 
+from ..difficulty_arguments import add_order, add_scores, given_order, known_scores
 from ..errors import ArgumentError
 from ..location_arguments import add_data, storage_options
 from ..terminal import Answer, Terminal, counted, readable_bytes, table
@@ -33,13 +34,8 @@ _BINS = 40
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_data(parser)
-    parser.add_argument(
-        "--scores",
-        metavar="COLUMN",
-        help="the difficulty of every sample: json:FIELD, FILE.csv:COLUMN or FILE.jsonl:COLUMN (default: what build "
-        "recorded)",
-    )
-    parser.add_argument("--order", metavar="A,B,C", help="all buckets, easiest first")
+    add_scores(parser)
+    add_order(parser)
     parser.add_argument(
         "--look-at", type=int, default=16, metavar="N", help="samples per bucket to read (default: 16)"
     )
@@ -54,7 +50,7 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
     if arguments.look_at < 0:
         raise ArgumentError(f"--look-at: got {arguments.look_at}, but it is 0 or more. Correct it.")
     manifest = cs.Manifest.load(arguments.data, split=arguments.split, **storage_options(arguments))
-    order = None if arguments.order is None else arguments.order.split(",")
+    order = given_order(arguments)
     buckets = cs.survey_buckets(manifest, look_at=arguments.look_at, order=order)
     told: dict[str, Any] = {
         "split": manifest.split,
@@ -64,11 +60,7 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
         "buckets": [_told(bucket) for bucket in buckets],
     }
     parts = [_summary(manifest, terminal), _buckets(buckets), _members(buckets)]
-    difficulties = (
-        cs.recorded_scores(manifest)
-        if arguments.scores is None
-        else cs.sample_numbers(manifest, arguments.scores)
-    )
+    difficulties = known_scores(arguments, manifest)
     if difficulties is not None:
         counts, edges = _histogram(manifest, [bucket.name for bucket in buckets], difficulties)
         told["histogram"] = {"edges": edges, "counts": counts}

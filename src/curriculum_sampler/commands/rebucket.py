@@ -19,6 +19,7 @@ from argparse import ArgumentParser, Namespace
 
 import curriculum_sampler as cs
 
+from ..difficulty_arguments import add_scores
 from ..location_arguments import add_data, storage_options
 from ..named_numbers import named_numbers
 from ..terminal import Answer, Terminal, counted, readable_bytes, table
@@ -29,12 +30,7 @@ ON_INTERRUPT = "Interrupted; the data set is as it was. Run the same command aga
 def add_arguments(parser: ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("--into", required=True, metavar="NAME", help="the split that has the new cut")
-    parser.add_argument(
-        "--scores",
-        metavar="COLUMN",
-        help="the difficulty of every sample: json:FIELD, FILE.csv:COLUMN or FILE.jsonl:COLUMN (default: what build "
-        "recorded)",
-    )
+    add_scores(parser)
     cut = parser.add_mutually_exclusive_group(required=True)
     cut.add_argument(
         "--shares", metavar="NAME=SHARE,...", help="share of the samples per bucket, easiest first"
