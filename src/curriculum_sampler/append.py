@@ -6,17 +6,17 @@ draws its current pass as before; after ``loader.grow(...)`` its next pass takes
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Unpack
 
 from .difficulty_file import read_difficulties, write_difficulties
 from .errors import ArgumentError
-from .index import INDEX_SUFFIX
-from .indexing import index_tar
+from .indexing import index_shard
 from .locations import Location, StorageOptions, open_storage
 from .manifest import Manifest, PlacedShard, read_manifest
-from .manifest_file import Bucket, ManifestFile, Shard, index_digest
+from .manifest_file import Bucket, ManifestFile, Shard
 from .manifest_update import is_written, new_shard_names, replace_manifest, write_shard
 from .sample_columns import has_difficulties
 from .storage import Storage
@@ -107,9 +107,7 @@ def append_shards(
         for one, name in zip(placed, new_shard_names(file, split, bucket), strict=False):
             if not dry_run:
                 _copy(one, home, name)
-            added.setdefault(bucket, []).append(
-                Shard(name, one.shard.samples, one.shard.num_bytes, one.shard.digest)
-            )
+            added.setdefault(bucket, []).append(dataclasses.replace(one.shard, name=name))
             done += one.shard.num_bytes
             if progress is not None:
                 progress(done, total)
@@ -167,14 +165,9 @@ def append_tars(
     added: dict[str, list[Shard]] = {}
     for bucket, names in wanted.items():
         for name in names:
-            index = index_tar(tars, name)
-            if not len(index):
-                raise ArgumentError(f"{tars.url}/{name} holds no samples. Leave it out.")
-            data = index.to_bytes()
-            if not dry_run:
-                home.write(name + INDEX_SUFFIX, data)
-            added.setdefault(bucket, []).append(Shard(name, len(index), index.tar_bytes, index_digest(data)))
-            done += index.tar_bytes
+            shard = index_shard(tars, name, None if dry_run else home)
+            added.setdefault(bucket, []).append(shard)
+            done += shard.num_bytes
             if progress is not None:
                 progress(done, total)
     if not dry_run:

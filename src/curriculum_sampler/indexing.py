@@ -64,17 +64,26 @@ def index_shards(
     listed = _listed(tars, buckets)
     made = {}
     for bucket, names in listed.items():
-        shards = []
-        for name in names:
-            index = index_tar(tars, name)
-            if not len(index):
-                raise ArgumentError(f"{tars.url}/{name} holds no samples. Leave it out of bucket {bucket!r}.")
-            data = index.to_bytes()
-            home.write(name + INDEX_SUFFIX, data)
-            shards.append(Shard(name, len(index), index.tar_bytes, index_digest(data)))
-        made[bucket] = Bucket(tuple(shards), (difficulties or {}).get(bucket))
+        shards = tuple(index_shard(tars, name, home) for name in names)
+        made[bucket] = Bucket(shards, (difficulties or {}).get(bucket))
     publish(home, split, made, source=apart)
     return Manifest.load(home, split=split, **options)
+
+
+def index_shard(tars: Storage, name: str, home: Storage | None) -> Shard:
+    """Index a tar, write the index to ``home`` (None: nowhere), and return what a manifest says of the shard.
+
+    Raises:
+        ArgumentError: It holds no samples.
+        ShardError: See ``index_tar``.
+    """
+    index = index_tar(tars, name)
+    if not len(index):
+        raise ArgumentError(f"{tars.url}/{name} holds no samples. Leave it out.")
+    data = index.to_bytes()
+    if home is not None:
+        home.write(name + INDEX_SUFFIX, data)
+    return Shard(name, len(index), index.tar_bytes, index_digest(data))
 
 
 def index_tar(storage: Storage, key: str) -> ShardIndex:

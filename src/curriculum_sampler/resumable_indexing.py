@@ -8,7 +8,7 @@ from typing import Unpack
 
 from .errors import ArgumentError
 from .index import INDEX_SUFFIX, ShardIndex
-from .indexing import index_tar
+from .indexing import index_shard
 from .locations import Location, StorageOptions, open_storage
 from .manifest import Manifest
 from .manifest_file import Bucket, Shard, check_name, index_digest
@@ -72,10 +72,12 @@ def index_resumably(
     for bucket, names in listed.items():
         shards = []
         for name in names:
-            index = _known(home, name, stats[name].etag, known) or _indexed(
-                tars, home, name, stats[name].etag, known
-            )
-            shards.append(Shard(name, len(index), index.tar_bytes, index_digest(index.to_bytes())))
+            etag = stats[name].etag
+            shard = _known(home, name, etag, known)
+            if shard is None:
+                shard = index_shard(tars, name, home)
+                known.add(name, shard.digest, etag)
+            shards.append(shard)
             done += stats[name].num_bytes
             if progress is not None:
                 progress(done, total)
@@ -85,19 +87,13 @@ def index_resumably(
     return Manifest.load(home, split=split, **options)
 
 
-def _known(home: Storage, name: str, etag: str, known: VerificationRecord) -> ShardIndex | None:
-    """Return the index that an earlier call wrote for a tar of this version."""
+def _known(home: Storage, name: str, etag: str, known: VerificationRecord) -> Shard | None:
+    """Return the shard if an earlier call wrote the index for a tar of this version."""
     if not known or not home.exists(name + INDEX_SUFFIX):
         return None
     data = read_all(home, name + INDEX_SUFFIX)
-    return ShardIndex.from_bytes(data) if known.etag(name, index_digest(data)) == etag else None
-
-
-def _indexed(tars: Storage, home: Storage, name: str, etag: str, known: VerificationRecord) -> ShardIndex:
-    index = index_tar(tars, name)
-    if not len(index):
-        raise ArgumentError(f"{tars.url}/{name} holds no samples. Leave it out.")
-    data = index.to_bytes()
-    home.write(name + INDEX_SUFFIX, data)
-    known.add(name, index_digest(data), etag)
-    return index
+    digest = index_digest(data)
+    if known.etag(name, digest) != etag:
+        return None
+    index = ShardIndex.from_bytes(data)
+    return Shard(name, len(index), index.tar_bytes, digest)
