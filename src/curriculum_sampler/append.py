@@ -15,7 +15,7 @@ from .difficulty_file import read_difficulties, write_difficulties
 from .errors import ArgumentError
 from .indexing import index_shard
 from .locations import Location, StorageOptions, open_storage
-from .manifest import Manifest, PlacedShard, read_manifest
+from .manifest import Manifest, PlacedShard, hull, read_manifest, tars_of
 from .manifest_file import Bucket, ManifestFile, Shard
 from .manifest_update import is_written, new_shard_names, replace_manifest, write_shard
 from .sample_columns import has_difficulties
@@ -143,7 +143,7 @@ def append_tars(
     """
     home = open_storage(destination, **options)
     file = read_manifest(home)
-    tars = home if file.source is None else open_storage(file.source, **options)
+    tars = tars_of(home, file, **options)
     old = Manifest.load(home, split=split, **options)
     wanted = {bucket: list(names) for bucket, names in buckets.items()}
     _refuse_strangers(old, wanted)
@@ -222,15 +222,8 @@ def _publish(
     buckets = dict(file.splits[split])
     for name, shards in added.items():
         bucket = buckets[name]
-        buckets[name] = Bucket((*bucket.shards, *shards), _hull(bucket.difficulty, difficulties.get(name)))
+        buckets[name] = Bucket((*bucket.shards, *shards), hull([bucket.difficulty, difficulties.get(name)]))
     replace_manifest(home, file, file.with_split(split, buckets))
-
-
-def _hull(old: tuple[float, float] | None, new: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the range of both; what is not known of a part is not known of the whole."""
-    if old is None or new is None:
-        return None
-    return min(old[0], new[0]), max(old[1], new[1])
 
 
 def _report(

@@ -78,12 +78,12 @@ class Manifest:
         for location in listed:
             home = open_storage(location, **options)
             file = read_manifest(home)
-            tars = home if file.source is None else open_storage(file.source, **options)
+            tars = tars_of(home, file, **options)
             for name, bucket in _split(file, split, home).items():
                 placed = tuple(PlacedShard(shard, tars, home) for shard in bucket.shards)
                 buckets[name] = buckets.get(name, ()) + placed
                 ranges.setdefault(name, []).append(bucket.difficulty)
-        stated = {name: _hull(found) for name, found in sorted(ranges.items())}
+        stated = {name: hull(found) for name, found in sorted(ranges.items())}
         known = {name: both for name, both in stated.items() if both is not None}
         return cls(split, dict(sorted(buckets.items())), known)._summed_up()
 
@@ -238,7 +238,13 @@ def _split(file: ManifestFile, split: str, home: Storage) -> Mapping[str, Bucket
         raise ArgumentError(f"{home.url} has no split {split!r}. It has: {have}.") from None
 
 
-def _hull(found: list[tuple[float, float] | None]) -> tuple[float, float] | None:
+def tars_of(home: Storage, file: ManifestFile, **options: Unpack[StorageOptions]) -> Storage:
+    """Return where the tars of a manifest lie: beside it, or where it says."""
+    return home if file.source is None else open_storage(file.source, **options)
+
+
+def hull(found: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """Return the range that holds all ranges; what is not known of a part is not known of the whole."""
     known = [both for both in found if both is not None]
     if len(known) < len(found):
         return None

@@ -21,7 +21,7 @@ import curriculum_sampler as cs
 
 from ..errors import ArgumentError
 from ..location_arguments import add_data, storage_options
-from ..manifest import read_manifest
+from ..manifest import read_manifest, tars_of
 from ..tar_names import matching_tars, patterns_by_bucket
 from ..terminal import Answer, Terminal, counted, readable_bytes, table
 
@@ -63,8 +63,7 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
             )
         else:
             home = cs.open_storage(arguments.data, **options)
-            source = read_manifest(home).source
-            tars = home if source is None else cs.open_storage(source, **options)
+            tars = tars_of(home, read_manifest(home), **options)
             report = cs.append_tars(
                 home,
                 matching_tars(tars, patterns_by_bucket(arguments.bucket)),
