@@ -240,3 +240,6 @@ def test_the_probe_wants_pictures(tmp_path: Path, command: Commands) -> None:
     few = command("check-difficulty", tmp_path / "few", "--probe", "--order", "a,b")
     assert few.exit_code == 2
     assert "There are 6 pictures" in few.err
+    other = command("check-difficulty", tmp_path / "few", "--probe", "--order", "a,b", "--member", "json")
+    assert other.exit_code == 2
+    assert "its 'json' is no picture" in other.err

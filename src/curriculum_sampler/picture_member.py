@@ -1,10 +1,20 @@
-"""Which member of a sample is its picture."""
+"""Which member of a sample is its picture, and the picture itself."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .dataset import CurriculumDataset
+from .decode import decode_image
 from .draws import Draw
-from .errors import ArgumentError
+from .errors import ArgumentError, BadSampleError
+from .extras import missing
+
+try:
+    from PIL import Image
+except ImportError as error:
+    raise missing("pillow", "data") from error
 
 _ENDINGS = ("png", "jpg", "jpeg", "webp", "bmp", "ppm", "pgm", "tif", "tiff", "gif")
 
@@ -23,3 +33,25 @@ def picture_member(dataset: CurriculumDataset, bucket: str) -> str:
             "member=."
         )
     return min(pictures, key=lambda name: ("." in name, name))
+
+
+def member_picture(sample: Mapping[str, Any], member: str) -> Image.Image:
+    """Return the picture that a member of a sample holds.
+
+    Raises:
+        ArgumentError: The sample has no such member.
+        BadSampleError: The member is no picture.
+    """
+    key = sample["__key__"]
+    if member not in sample:
+        have = ", ".join(name for name in sample if not name.startswith("__"))
+        raise ArgumentError(
+            f"Sample {key!r} has no member {member!r}. It has: {have}. Name another with member=."
+        )
+    try:
+        pixels = decode_image(sample[member])
+    except Exception as error:  # whatever a damaged image raises
+        raise BadSampleError(
+            f"Sample {key!r}: its {member!r} is no picture ({error}). Correct it, or name another with member=."
+        ) from error
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -7,18 +7,17 @@ busy a picture looks. It says nothing of what is hard about a task; the losses o
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import CurriculumDataset
-from .decode import decode_image
 from .draws import Draw
 from .errors import ArgumentError
 from .extras import missing
 from .manifest import Manifest
-from .picture_member import picture_member
+from .picture_member import member_picture, picture_member
 from .survey import spread
 
 try:
@@ -56,7 +55,7 @@ def picture_losses(
         for start in range(0, len(draws), _AT_ONCE):
             for sample in dataset.__getitems__(draws[start : start + _AT_ONCE]):
                 keys.append(sample["__key__"])
-                rows.append(_thumbnail(sample, shown))
+                rows.append(_thumbnail(member_picture(sample, shown)))
     if len(rows) < 10:
         raise ArgumentError(
             f"There are {len(rows)} pictures, but a model takes ten or more. Give the losses of one of your own."
@@ -69,19 +68,8 @@ def picture_losses(
     return dict(zip(keys, losses.tolist(), strict=True))
 
 
-def _thumbnail(sample: dict[str, Any], member: str) -> Rows:
-    if member not in sample:
-        raise ArgumentError(
-            f"Sample {sample['__key__']!r} has no member {member!r}. Name another with member=."
-        )
-    try:
-        pixels = decode_image(sample[member])
-    except Exception as error:
-        raise ArgumentError(
-            f"Sample {sample['__key__']!r}: its {member!r} is no picture ({error}). Correct it, or name another member."
-        ) from error
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+def _thumbnail(picture: Image.Image) -> Rows:
+    small = picture.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return np.asarray(small, np.float64).reshape(-1) / 255
 
 

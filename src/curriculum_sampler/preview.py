@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .dataset import CurriculumDataset
-from .decode import decode_image
 from .draws import Draw
 from .easiest_first import easiest_first
 from .errors import ArgumentError, BadSampleError
 from .extras import missing
 from .manifest import Manifest
-from .picture_member import picture_member
+from .picture_member import member_picture, picture_member
 from .sample_lookup import sample_keys
 from .survey import spread
 
@@ -110,14 +109,10 @@ def _shown(
         return _Shown(None, f"{bucket}:{index} is damaged")
     key = sample["__key__"]
     caption = key if difficulties is None else f"{difficulties[key]:.3g}"
-    if member not in sample:
-        have = ", ".join(name for name in sample if not name.startswith("__"))
-        raise ArgumentError(f"Sample {key!r} has no member {member!r}. It has: {have}. Name another.")
     try:
-        pixels = decode_image(sample[member])
-    except Exception:  # whatever a damaged image raises
+        picture = member_picture(sample, member).convert("RGBA")
+    except BadSampleError:
         return _Shown(None, f"{key}: no image")
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGBA")
     width = max(1, round(picture.width * height / picture.height))
     # Small pictures keep their pixels, so that nothing is seen that is not there.
     way = Image.Resampling.NEAREST if picture.height * 2 <= height else Image.Resampling.LANCZOS
