@@ -224,8 +224,8 @@ def read_manifest(home: Storage) -> ManifestFile:
     """Read ``manifest.json`` at a root."""
     if not home.exists(MANIFEST):
         raise ArgumentError(
-            f"There is no {MANIFEST} at {home.url}. Check the url; write_shards(...) makes one with new shards, "
-            "index_shards(...) for existing tars."
+            f"There is no {MANIFEST} at {home.url}. Check the url; the command 'build' (build_dataset, write_shards) "
+            "makes one with new shards, 'index' (index_shards) for existing tars."
         )
     return ManifestFile.from_bytes(read_all(home, MANIFEST), f"{home.url}/{MANIFEST}")
 
