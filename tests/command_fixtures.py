@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import pytest
 
 import curriculum_sampler as cs
 from curriculum_sampler.command_line import main
+from curriculum_sampler.errors import StorageError
+from curriculum_sampler.memory_storage import MemoryStorage
 
 
 class Ran(NamedTuple):
@@ -80,3 +83,40 @@ def data(tmp_path: Path) -> Path:
     """Such a data set in a folder."""
     write_cluttered(tmp_path / "data")
     return tmp_path / "data"
+
+
+class FillingStorage(MemoryStorage):
+    """A disk that is full after ``writes_left`` more writes."""
+
+    writes_left = 1 << 30
+
+    def write(self, key: str, data: bytes | bytearray) -> None:
+        if not self.writes_left:
+            raise StorageError("the disk is full. Free some space.")
+        self.writes_left -= 1
+        super().write(key, data)
+
+
+def ends_anywhere(
+    prepare: Callable[[FillingStorage], object], change: Callable[[FillingStorage], object]
+) -> None:
+    """Let a change of a data set fail at each of its writes: nothing that was there changes, and the same call goes on."""
+
+    def fresh() -> FillingStorage:
+        home = FillingStorage()
+        prepare(home)
+        return home
+
+    whole = fresh()
+    change(whole)
+    for writes in range(len(whole.objects) - len(fresh().objects) + 1):
+        home = fresh()
+        before, sizes = dict(home.objects), cs.Manifest.load(home).bucket_sizes
+        home.writes_left = writes
+        with pytest.raises(StorageError, match="disk is full"):
+            change(home)
+        assert before.items() <= home.objects.items(), "nothing that was there changed"
+        assert cs.Manifest.load(home).bucket_sizes == sizes
+        home.writes_left = 1 << 30
+        change(home)
+        assert home.objects == whole.objects

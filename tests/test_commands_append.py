@@ -10,12 +10,12 @@ import pytest
 
 import curriculum_sampler as cs
 from curriculum_sampler.difficulty_file import read_difficulties
-from curriculum_sampler.errors import ArgumentError, ShardError, StorageError
+from curriculum_sampler.errors import ArgumentError, ShardError
 from curriculum_sampler.index import INDEX_SUFFIX
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage
 
-from .command_fixtures import Commands, command, data, write_cluttered
+from .command_fixtures import Commands, command, data, ends_anywhere, write_cluttered
 from .data_fixtures import labelled, s3_bucket, s3_endpoint, storage, tar_bytes, told
 
 
@@ -65,38 +65,15 @@ def test_a_running_curriculum_keeps_its_pass_and_takes_the_new_size_from_the_nex
 
 
 def test_an_append_that_ends_anywhere_leaves_the_data_set_as_it_was_and_goes_on() -> None:
-    class Ends(MemoryStorage):
-        writes_left = 1 << 30
-
-        def write(self, key: str, data: bytes | bytearray) -> None:
-            if not self.writes_left:
-                raise StorageError("the disk is full. Free some space.")
-            self.writes_left -= 1
-            super().write(key, data)
-
     new = MemoryStorage()
     cs.write_shards(
         new, {"easy": labelled(6, first=100), "hard": labelled(3, first=200)}, samples_per_shard=2
     )
 
-    def fresh() -> Ends:
-        home = Ends()
-        cs.write_shards(home, {"easy": labelled(5), "hard": labelled(3)}, samples_per_shard=2)
-        return home
-
-    whole = fresh()
-    cs.append_shards(whole, new)
-    for writes in range(len(whole.objects) - len(fresh().objects) + 1):
-        home = fresh()
-        before = dict(home.objects)
-        home.writes_left = writes
-        with pytest.raises(StorageError, match="disk is full"):
-            cs.append_shards(home, new)
-        assert before.items() <= home.objects.items(), "nothing that was there changed"
-        assert cs.Manifest.load(home).bucket_sizes == {"easy": 5, "hard": 3}
-        home.writes_left = 1 << 30
-        cs.append_shards(home, new)
-        assert home.objects == whole.objects
+    old = {"easy": labelled(5), "hard": labelled(3)}
+    ends_anywhere(
+        lambda home: cs.write_shards(home, old, samples_per_shard=2), lambda home: cs.append_shards(home, new)
+    )
 
 
 def test_tars_that_lie_there_already_are_indexed_in_place(tmp_path: Path, command: Commands) -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import curriculum_sampler as cs
 from curriculum_sampler.difficulty_file import read_difficulties, read_rule
-from curriculum_sampler.errors import ArgumentError, StorageError
+from curriculum_sampler.errors import ArgumentError
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage
 
-from .command_fixtures import Commands, command, data, write_cluttered
+from .command_fixtures import Commands, command, data, ends_anywhere
 from .data_fixtures import labelled, s3_bucket, s3_endpoint, storage, tar_bytes
 
 
@@ -101,35 +101,11 @@ def test_a_dry_run_says_what_must_be_copied_and_writes_nothing(data: Path, comma
 
 
 def test_a_new_cut_that_ends_anywhere_changes_nothing_and_goes_on() -> None:
-    class Ends(MemoryStorage):
-        writes_left = 1 << 30
-
-        def write(self, key: str, data: bytes | bytearray) -> None:
-            if not self.writes_left:
-                raise StorageError("the disk is full. Free some space.")
-            self.writes_left -= 1
-            super().write(key, data)
-
     scores = {f"{n:05}": n * 7 % 10 for n in range(10)}
-    cut = {"into": "new", "shares": {"a": 1, "b": 1}}
-
-    def fresh() -> Ends:
-        home = Ends()
-        cs.write_shards(home, {"all": labelled(10)}, samples_per_shard=3)
-        return home
-
-    whole = fresh()
-    cs.rebucket(whole, scores, **cut)
-    for writes in range(len(whole.objects) - len(fresh().objects) + 1):
-        home = fresh()
-        before = dict(home.objects)
-        home.writes_left = writes
-        with pytest.raises(StorageError, match="disk is full"):
-            cs.rebucket(home, scores, **cut)
-        assert before.items() <= home.objects.items()
-        home.writes_left = 1 << 30
-        cs.rebucket(home, scores, **cut)
-        assert home.objects == whole.objects
+    ends_anywhere(
+        lambda home: cs.write_shards(home, {"all": labelled(10)}, samples_per_shard=3),
+        lambda home: cs.rebucket(home, scores, into="new", shares={"a": 1, "b": 1}),
+    )
 
 
 def built(place: Path, work: Path) -> None:
