@@ -16,7 +16,7 @@ from common.body_labels import Parse
 from common.data_licences import DRESS_CODE
 from common.factors import CATEGORIES
 from common.keypoints import read_dress_code
-from common.partner_files import PartnerFolder, find_folder, required_folder
+from common.partner_files import Kinds, PartnerFolder, find_folders, measure
 from common.tree_options import with_options
 from common.tree_sample import TreeSample
 
@@ -34,13 +34,16 @@ LABELS = (
 """What each of the 18 numbers of a ``label_maps`` picture means; a belt (8) counts as trousers, a bag (16) as held."""
 
 _PARSE_IDS = np.array(LABELS, np.uint8)
-_FOLDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_KINDS: Kinds = {
+    "image": (("images",), ("{}_0.jpg", "{}_0.png")),
+    "cloth": (("images",), ("{}_1.jpg", "{}_1.png")),
     "cloth_mask": (("masks", "cloth_masks", "cloth-masks"), ("{}_1.png", "{}_1.jpg")),
     "agnostic_mask": (("agnostic_masks", "agnostic-masks", "agnostic_mask"), ("{}_0.png", "{}_0.jpg")),
     "parse": (("label_maps", "label-maps"), ("{}_4.png",)),
     "pose": (("dense", "densepose"), ("{}_5.png", "{}_5.jpg")),
     "keypoints": (("keypoints",), ("{}_2.json",)),
 }
+_REQUIRED = {"image": "the people", "cloth": "the garments"}
 _PAIR_FILES = {"train": "train_pairs.txt", "test": "test_pairs_paired.txt"}
 _PERSON = "_0"
 
@@ -72,11 +75,10 @@ class DressCode:
         """
         for category in self.categories:
             folders = _folders(self.root / category)
-            sizes = {role: folder.sizes() for role, folder in folders.items()}
+            num_bytes = measure(folders)
             for split in self.splits:
                 for number in _people(self.root / category / _PAIR_FILES[split]):
-                    num_bytes = sum(folder.size_in(sizes[role], number) for role, folder in folders.items())
-                    yield Entry(f"{category}-{number}", (category, split, number), num_bytes)
+                    yield Entry(f"{category}-{number}", (category, split, number), num_bytes(number))
 
     def read(self, entry: Entry) -> dict[str, Any]:
         """Return the members of a sample, see ``TreeSample.members``.
@@ -85,15 +87,10 @@ class DressCode:
             ArgumentError: A file is missing or cannot be read.
         """
         category, split, number = (str(part) for part in entry.place)
-        files = {role: folder.path(number) for role, folder in _folders(self.root / category).items()}
+        files = {kind: folder.path(number) for kind, folder in _folders(self.root / category).items()}
         return TreeSample(
-            image=files["image"],
-            cloth=files["cloth"],
-            cloth_mask=files.get("cloth_mask"),
-            agnostic_mask=files.get("agnostic_mask"),
-            parse=files.get("parse"),
+            files=files,
             parse_ids=_PARSE_IDS,
-            pose=files.get("pose"),
             keypoints=partial(read_dress_code, files["keypoints"]) if "keypoints" in files else None,
             facts={
                 "category": category,
@@ -143,15 +140,7 @@ def _chosen(option: str, value: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 def _folders(root: Path) -> dict[str, PartnerFolder]:
     """Return the folders of a category that there are, by what they hold."""
-    folders = {
-        "image": required_folder(root, ("images",), ("{}_0.jpg", "{}_0.png"), "the people"),
-        "cloth": required_folder(root, ("images",), ("{}_1.jpg", "{}_1.png"), "the garments"),
-    }
-    for role, (names, patterns) in _FOLDERS.items():
-        folder = find_folder(root, names, patterns)
-        if folder is not None:
-            folders[role] = folder
-    return folders
+    return find_folders(root, _KINDS, _REQUIRED)
 
 
 def _people(pairs: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class PartnerFolder:
         with os.scandir(self.folder) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
-    def size_in(self, sizes: dict[str, int], name: str) -> int:
+    def size_in(self, sizes: Mapping[str, int], name: str) -> int:
         """Return the bytes of a sample's file, given what ``sizes`` said.
 
         Raises:
@@ -71,24 +71,36 @@ class PartnerFolder:
         )
 
 
-def find_folder(root: Path, names: Sequence[str], patterns: Sequence[str]) -> PartnerFolder | None:
-    """Return the first folder below ``root`` that exists and is called one of ``names``; None when none does."""
-    for name in names:
-        if (root / name).is_dir():
-            return PartnerFolder(root / name, tuple(patterns))
-    return None
+Kinds = Mapping[str, tuple[Sequence[str], Sequence[str]]]
+"""For each kind of file, how its folder may be called and how its files; the first that exists counts."""
 
 
-def required_folder(root: Path, names: Sequence[str], patterns: Sequence[str], what: str) -> PartnerFolder:
-    """Return the same, for files that cannot be done without.
+def find_folders(root: Path, kinds: Kinds, required: Mapping[str, str]) -> dict[str, PartnerFolder]:
+    """Return the folders below ``root`` that exist, by what they hold.
+
+    Args:
+        root: A folder of the data set.
+        kinds: What to look for.
+        required: The kinds that cannot be done without, each in words.
 
     Raises:
-        ArgumentError: There is no such folder.
+        ArgumentError: A required folder is missing.
     """
-    folder = find_folder(root, names, patterns)
-    if folder is None:
-        raise cs.ArgumentError(
-            f"{root}: there is no folder {' or '.join(names)}, which holds {what}. "
-            "Give the place where the data set was unpacked, or restore the folder."
-        )
-    return folder
+    folders = {}
+    for kind, (names, patterns) in kinds.items():
+        found = next((root / name for name in names if (root / name).is_dir()), None)
+        if found is not None:
+            folders[kind] = PartnerFolder(found, tuple(patterns))
+        elif kind in required:
+            raise cs.ArgumentError(
+                f"{root}: there is no folder {' or '.join(names)}, which holds {required[kind]}. "
+                "Give the place where the data set was unpacked, or restore the folder."
+            )
+    return folders
+
+
+def measure(folders: Mapping[str, PartnerFolder]) -> Callable[[str], int]:
+    """Look into each folder once, and return what gives the bytes of all files of a sample, or raises ``ArgumentError``."""
+    places = {folder.folder: folder for folder in folders.values()}  # one may hold two kinds
+    sizes = {place: folder.sizes() for place, folder in places.items()}
+    return lambda name: sum(folder.size_in(sizes[folder.folder], name) for folder in folders.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,27 +21,20 @@ import curriculum_sampler as cs
 
 @dataclass(frozen=True, slots=True)
 class TreeSample:
-    """The files of one sample; those that the data set lacks are None.
+    """The files of one sample, and how to read them.
 
     Attributes:
-        image: The person wearing the garment.
-        cloth: The garment, flat on white.
-        cloth_mask: Drawn from ``cloth`` when absent.
-        agnostic_mask: Drawn from the parse map and the joints when absent.
-        parse: Numbers of what is seen at each pixel, in the data set's own count.
-        parse_ids: For each of those numbers the ``Parse`` id.
-        pose: Body surfaces as a picture, or as the 25 numbers of DensePose.
+        files: ``image``, the person wearing the garment; ``cloth``, the garment flat on white; and those of these that
+            the data set has: ``cloth_mask``, else drawn from ``cloth``; ``agnostic_mask``, else drawn from the parse map
+            and the joints; ``parse``, numbers of what is seen at each pixel, in the data set's own count; ``pose``, body
+            surfaces as a picture, or as the 25 numbers of DensePose.
+        parse_ids: For each number of ``parse`` the ``Parse`` id.
         keypoints: Reads the joints, given width and height of ``image``; None when the data set has none.
         facts: What goes into ``json`` beside the joints; ``category`` among it.
     """
 
-    image: Path
-    cloth: Path
-    cloth_mask: Path | None
-    agnostic_mask: Path | None
-    parse: Path | None
+    files: Mapping[str, Path]
     parse_ids: NDArray[np.uint8]
-    pose: Path | None
     keypoints: Callable[[tuple[int, int]], Keypoints] | None
     facts: dict[str, Any]
 
@@ -54,36 +47,38 @@ class TreeSample:
         Raises:
             ArgumentError: A file is missing or cannot be read.
         """
-        with _picture(self.image) as image:
+        with _picture(self.files["image"]) as image:
             size = image.size
         points = None if self.keypoints is None else self.keypoints(size)
-        labels = None if self.parse is None else self._labels(self.parse)
+        labels = self._labels(self.files["parse"]) if "parse" in self.files else None
         sample: dict[str, Any] = {"__key__": key}
-        for name, path in (("image", self.image), ("cloth", self.cloth)):
-            sample[name + _ending(path)] = path.read_bytes()
-        if self.cloth_mask is not None:
-            sample["cloth_mask" + _ending(self.cloth_mask)] = self.cloth_mask.read_bytes()
-        else:
-            with _picture(self.cloth) as cloth:
+        for name in ("image", "cloth", "cloth_mask", "agnostic_mask"):
+            if name in self.files:
+                sample[name + _ending(self.files[name])] = self.files[name].read_bytes()
+        if "cloth_mask" not in self.files:
+            with _picture(self.files["cloth"]) as cloth:
                 sample["cloth_mask.png"] = _png(draw_cloth_mask(cloth))
-        if self.agnostic_mask is not None:
-            sample["agnostic_mask" + _ending(self.agnostic_mask)] = self.agnostic_mask.read_bytes()
-        elif labels is not None and points is not None:
-            sized = np.array(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-            sample["agnostic_mask.png"] = _png(draw_agnostic_mask(sized, points, self.facts["category"]))
-        else:
-            raise cs.ArgumentError(
-                f"{self.image}: there is no agnostic mask, and none can be drawn without "
-                f"{'a parse map' if labels is None else 'joints'}. Restore one of these folders of the data set."
-            )
-        if self.pose is not None:
-            ending, content = _surfaces(self.pose)
+        if "agnostic_mask" not in self.files:
+            sample["agnostic_mask.png"] = _png(self._agnostic_mask(labels, points, size))
+        if "pose" in self.files:
+            ending, content = _surfaces(self.files["pose"])
             sample["pose" + ending] = content
         if labels is not None:
             sample["parse.png"] = _png(palette_picture(labels, PARSE_COLOURS))
         joints = {} if points is None else {"keypoints": points.round(2).tolist()}
         sample["json"] = {**self.facts, **joints}
         return sample
+
+    def _agnostic_mask(
+        self, labels: NDArray[np.uint8] | None, points: Keypoints | None, size: tuple[int, int]
+    ) -> Image.Image:
+        if labels is None or points is None:
+            raise cs.ArgumentError(
+                f"{self.files['image']}: there is no agnostic mask, and none can be drawn without "
+                f"{'a parse map' if labels is None else 'joints'}. Restore one of these folders of the data set."
+            )
+        sized = np.array(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+        return draw_agnostic_mask(sized, points, self.facts["category"])
 
     def _labels(self, path: Path) -> NDArray[np.uint8]:
         with _picture(path) as parse:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from common.data_licences import VITON_HD
-from common.keypoints import read_openpose
-from common.partner_files import PartnerFolder, find_folder, required_folder
+from common.keypoints import Keypoints, read_openpose
+from common.partner_files import Kinds, PartnerFolder, find_folders, measure
 from common.tree_options import with_options
 from common.tree_sample import TreeSample
 from PIL import Image
@@ -29,8 +29,10 @@ CONVERSION = 1
 _PICTURES = ("{}.jpg", "{}.jpeg", "{}.png")
 _PARSE_IDS = np.arange(20, dtype=np.uint8)
 
-# The folder names of the original and of its common copies; the first that exists counts.
-_FOLDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+# The folder names of the original and of its common copies.
+_KINDS: Kinds = {
+    "image": (("image", "images"), _PICTURES),
+    "cloth": (("cloth", "clothes"), _PICTURES),
     "cloth_mask": (("cloth-mask", "cloth_mask"), _PICTURES),
     "agnostic_mask": (("agnostic-mask", "agnostic_mask"), ("{}_mask.png", "{}.png", "{}.jpg")),
     "parse": (("image-parse-v3", "image-parse", "image_parse", "parse"), ("{}.png",)),
@@ -41,6 +43,7 @@ _FOLDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "skeleton": (("openpose_img", "openpose-img"), ("{}_rendered.png", "{}.png", "{}.jpg")),
 }
+_REQUIRED = {"image": "the people", "cloth": "the garments"}
 _SPLITS = ("train", "test")
 
 
@@ -69,10 +72,9 @@ class VitonHD:
         """
         for split in self.splits:
             folders = _folders(self.root / split)
-            sizes = {role: folder.sizes() for role, folder in folders.items()}
+            num_bytes = measure(folders)
             for name in _people(self.root, split, folders["image"]):
-                num_bytes = sum(folder.size_in(sizes[role], name) for role, folder in folders.items())
-                yield Entry(f"{split}-{name}", (split, name), num_bytes)
+                yield Entry(f"{split}-{name}", (split, name), num_bytes(name))
 
     def read(self, entry: Entry) -> dict[str, Any]:
         """Return the members of a sample, see ``TreeSample.members``.
@@ -81,19 +83,13 @@ class VitonHD:
             ArgumentError: A file is missing or cannot be read.
         """
         split, name = str(entry.place[0]), str(entry.place[1])
-        folders = _folders(self.root / split)
-        files = {role: folder.path(name) for role, folder in folders.items()}
+        files = {kind: folder.path(name) for kind, folder in _folders(self.root / split).items()}
         keypoints = None
         if "keypoints" in files:
             keypoints = partial(_keypoints, files["keypoints"], files.get("skeleton"))
         return TreeSample(
-            image=files["image"],
-            cloth=files["cloth"],
-            cloth_mask=files.get("cloth_mask"),
-            agnostic_mask=files.get("agnostic_mask"),
-            parse=files.get("parse"),
+            files=files,
             parse_ids=_PARSE_IDS,
-            pose=files.get("pose"),
             keypoints=keypoints,
             facts={
                 "category": "upper_body",
@@ -130,15 +126,7 @@ def source(root: str | Path, split: str = "train") -> VitonHD:
 
 def _folders(root: Path) -> dict[str, PartnerFolder]:
     """Return the folders of a split that there are, by what they hold."""
-    folders = {
-        "image": required_folder(root, ("image", "images"), _PICTURES, "the people"),
-        "cloth": required_folder(root, ("cloth", "clothes"), _PICTURES, "the garments"),
-    }
-    for role, (names, patterns) in _FOLDERS.items():
-        folder = find_folder(root, names, patterns)
-        if folder is not None:
-            folders[role] = folder
-    return folders
+    return find_folders(root, _KINDS, _REQUIRED)
 
 
 def _people(root: Path, split: str, images: PartnerFolder) -> list[str]:
@@ -150,7 +138,7 @@ def _people(root: Path, split: str, images: PartnerFolder) -> list[str]:
     return images.names()
 
 
-def _keypoints(path: Path, skeleton: Path | None, size: tuple[int, int]) -> Any:
+def _keypoints(path: Path, skeleton: Path | None, size: tuple[int, int]) -> Keypoints:
     """Joints are told in pixels of the picture that OpenPose saw, which its rendering has the size of."""
     drawn_on = size
     if skeleton is not None:
