@@ -280,9 +280,9 @@ import os, signal, sys
 from curriculum_sampler.dataset_build import build_dataset
 from tests.build_fixtures import both
 if __name__ == "__main__":
-    source, out, work, dies_at, how = sys.argv[1:]
+    source, out, work, part, dies_at, how = sys.argv[1:]
     def told(progress):
-        told.calls += 1
+        told.calls += progress.part == part
         if told.calls == int(dies_at):
             if how == "SIGINT":
                 os.killpg(0, signal.SIGINT)  # as a terminal does: all processes are told
@@ -292,16 +292,17 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("dies_at", "how"), [(3, "SIGKILL"), (9, "SIGKILL"), (14, "SIGINT"), (3, "SIGINT")])
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(("part", "dies_at"), [("score", 2), ("score", 7), ("write", 4), ("write", 9)])
 def test_a_build_of_several_processes_that_is_killed_or_interrupted_goes_on(
-    build: Any, pictures: Path, tmp_path: Path, dies_at: int, how: str
+    build: Any, pictures: Path, tmp_path: Path, part: str, dies_at: int, how: str
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(pictures), str(tmp_path / "out"), str(tmp_path / "work")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
-        [*command, str(dies_at), how],
+        [*command, part, str(dies_at), how],
         env=environment,
         capture_output=True,  # which ends only when the last process has ended
         text=True,
@@ -315,6 +316,31 @@ def test_a_build_of_several_processes_that_is_killed_or_interrupted_goes_on(
     assert continued.scored < 150
     build(pictures, tmp_path / "whole", score=both, samples_per_shard=8)
     assert objects(tmp_path / "out") == objects(tmp_path / "whole")
+
+
+STARTING = """
+import os, signal, sys
+from curriculum_sampler.dataset_build import build_dataset
+from tests.build_fixtures import both
+if __name__ == "__main__":
+    build_dataset(sys.argv[1], sys.argv[2], score=both, processes=2, work_dir=sys.argv[3])
+else:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_an_interrupt_is_not_for_a_process_that_is_only_starting(pictures: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(STARTING)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(pictures), str(tmp_path / "out"), str(tmp_path / "work")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert sum(Manifest.load(tmp_path / "out").bucket_sizes.values()) == 150
 
 
 def test_a_process_that_is_killed_ends_the_build_with_what_to_do(
@@ -348,7 +374,7 @@ def test_a_source_that_changed_since_a_kill_is_built_as_it_is_now(build: Any, tm
     (source / "0140.json").unlink()
     (source / "0140.png").unlink()
     report = build(source, tmp_path / "out", **options)
-    assert report.scored == 64 + 21, "the first task's samples, and the last's"
+    assert report.scored == 4 + 22, "the samples of the task of 0003, and those of the last"
     build(source, tmp_path / "whole", **options)
     assert objects(tmp_path / "out") == objects(tmp_path / "whole")
 
@@ -377,7 +403,7 @@ def test_a_sample_repaired_between_two_runs_is_scored_anew_and_the_rest_is_not(
     assert not (tmp_path / "out").exists()
     (source / "0150.png").write_bytes(picture(150))
     report = build(source, tmp_path / "out", score=brightness)
-    assert report.scored == 72
+    assert report.scored == 73, "those of the task of 0150, and after it"
     assert sum(report.bucket_sizes["train"].values()) == 200
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .sample_reading import read_samples
 from .scoring import Scoring
 from .source import Entry, Source
-
-# Samples in a task: enough that sending it costs little, few enough that little is lost with a killed process.
-_SAMPLES = 64
 
 
 class ScoreTask(NamedTuple):
@@ -21,6 +19,13 @@ class ScoreTask(NamedTuple):
     entries: tuple[Entry, ...]
 
 
+class ScoredTask(NamedTuple):
+    """What ``Scoring.of_samples`` tells of each sample of a task, and how long it took."""
+
+    samples: list[dict[str, Any]]
+    seconds: float
+
+
 @dataclass(frozen=True)
 class ScoreWork:
     """What all tasks of scoring share."""
@@ -28,17 +33,15 @@ class ScoreWork:
     source: Source
     scoring: Scoring
     require: Sequence[str]
-
-    @property
-    def samples_per_task(self) -> int:
-        """A multiple of the batch size, so that batches are the same however the work is shared out."""
-        batch = self.scoring.batch_size
-        return -(-_SAMPLES // batch) * batch
+    clock: Callable[[], float] = time.monotonic
 
 
-def score(work: ScoreWork, task: ScoreTask) -> list[dict[str, Any]]:
-    """Return what ``Scoring.of_samples`` tells of each sample of a task; it reads them only if that must look at them."""
-    if not work.scoring.reads_samples:
-        return work.scoring.of_samples([(entry.key, {}) for entry in task.entries])
-    samples = read_samples(work.source, task.entries, work.require)
-    return work.scoring.of_samples([(sample["__key__"], sample) for sample in samples])
+def score(work: ScoreWork, task: ScoreTask) -> ScoredTask:
+    """Score the samples of a task; they are read only if a score must look at them."""
+    begun = work.clock()
+    if work.scoring.reads_samples:
+        read = read_samples(work.source, task.entries, work.require)
+        samples = [(sample["__key__"], sample) for sample in read]
+    else:
+        samples = [(entry.key, {}) for entry in task.entries]
+    return ScoredTask(work.scoring.of_samples(samples), work.clock() - begun)

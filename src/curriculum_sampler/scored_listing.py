@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +19,7 @@ from .journal import Journal
 from .keys import digest
 from .listing import Listing
 from .score_tasks import ScoreTask, ScoreWork, score
-from .source import Entry
+from .task_size import TaskSize
 
 _GROUP = "group"
 
@@ -39,7 +38,7 @@ class ScoredListing:
         self, path: Path, listing: Listing, work: ScoreWork, engine: Engine, told: Callable[[int, int], None]
     ) -> None:
         self._listing = listing
-        self._per_task = work.samples_per_task
+        self._unit = work.scoring.samples_together
         size = len(listing)
         self._is_begun = False
         self.signals: dict[str, NDArray[np.float64]] = {}
@@ -48,18 +47,21 @@ class ScoredListing:
         has_groups = _GROUP in work.scoring.fields
         self.groups = np.zeros(size, np.uint64) if has_groups else listing.hashes
         self.scored = 0
-        self._places = array("q", [-1]) * -(-size // self._per_task)
+        self._is_known = np.zeros(size, np.bool_)
+        self._places: dict[int, int] = {}  # the first sample of a line -> where the line begins
         self._journal = Journal(path)
         done = num_bytes = 0
         for place, (first, content, samples) in self._journal.lines():
-            if first % self._per_task or content != self._content(first):
-                continue  # the source was changed since
-            self._note(place, first, samples)
-            done += len(samples)
-            num_bytes += int(listing.num_bytes[first : first + len(samples)].sum())
+            stop = first + len(samples)
+            if self._is_missing(first, stop) and content == digest(listing.row(first, stop)):
+                self._note(place, first, samples)
+                done += len(samples)
+                num_bytes += int(listing.num_bytes[first:stop].sum())
         told(done, num_bytes)
-        with closing(engine.run(score, work, self._tasks())) as scored:
-            for task, samples in scored:
+        task_size = TaskSize(self._unit)
+        with closing(engine.run(score, work, self._tasks(task_size))) as scored:
+            for task, (samples, seconds) in scored:
+                task_size.learn(len(samples), seconds)
                 line = [task.first, digest(task.entries), samples]
                 self._note(self._journal.append(line), task.first, samples)
                 self.scored += len(samples)
@@ -81,31 +83,35 @@ class ScoredListing:
 
     def told(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each sample's key and what the journal holds of it, in the order of the listing."""
-        for number, place in enumerate(self._places):
+        for first, place in sorted(self._places.items()):
             _, _, samples = self._journal.read(place)
-            for entry, sample in zip(self._entries(number * self._per_task), samples, strict=True):
+            entries = self._listing.row(first, first + len(samples))
+            for entry, sample in zip(entries, samples, strict=True):
                 yield entry.key, sample
 
     def group(self, number: int) -> str:
         """Return a sample's group, for messages."""
-        _, _, samples = self._journal.read(self._places[number // self._per_task])
-        return str(samples[number % self._per_task][_GROUP])
+        first = max(first for first in self._places if first <= number)
+        _, _, samples = self._journal.read(self._places[first])
+        return str(samples[number - first][_GROUP])
 
     def close(self) -> None:
         """Close the file."""
         self._journal.close()
 
-    def _tasks(self) -> Iterator[ScoreTask]:
-        for number, place in enumerate(self._places):
-            if place < 0:
-                first = number * self._per_task
-                yield ScoreTask(first, self._entries(first))
+    def _is_missing(self, first: int, stop: int) -> bool:
+        """Whether samples are there, whole batches of them, and nothing is known of them."""
+        size = len(self._listing)
+        is_whole = stop == size or (stop < size and stop % self._unit == 0)
+        return is_whole and not self._is_known[first:stop].any()
 
-    def _entries(self, first: int) -> tuple[Entry, ...]:
-        return self._listing.row(first, min(first + self._per_task, len(self._listing)))
-
-    def _content(self, first: int) -> str:
-        return digest(self._entries(first))
+    def _tasks(self, task_size: TaskSize) -> Iterator[ScoreTask]:
+        edges = np.flatnonzero(np.diff(self._is_known, prepend=True, append=True)).tolist()
+        for first, end in zip(edges[::2], edges[1::2], strict=True):
+            while first < end:
+                stop = min(first + task_size.samples, end)
+                yield ScoreTask(first, self._listing.row(first, stop))
+                first = stop
 
     def _note(self, place: int, first: int, samples: list[dict[str, Any]]) -> None:
         if not self._is_begun:
@@ -127,7 +133,8 @@ class ScoredListing:
                 codes[number] = known.setdefault(sample[name], len(known))
             if _GROUP in sample:
                 self.groups[number] = checksum(sample[_GROUP].encode())
-        self._places[first // self._per_task] = place
+        self._is_known[first : first + len(samples)] = True
+        self._places[first] = place
 
     def _column(self, name: str) -> NamedColumn:
         """Return a column with its names in order, whatever the order in which they were met."""

@@ -106,6 +106,11 @@ class Scoring:
         return any(getattr(found, "reads_samples", True) for found in columns)
 
     @property
+    def samples_together(self) -> int:
+        """Samples in a batch, which are the same however the work is shared out; 1 where there are no batches."""
+        return 1 if self.score_batch is None else self.batch_size
+
+    @property
     def identity(self) -> str:
         """Names the signals: what is journaled under another identity is not used."""
         told = [
