@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curriculum_sampler import engine
 from curriculum_sampler.engine import LocalEngine
 from curriculum_sampler.errors import ArgumentError, CurriculumError, StorageError
 from curriculum_sampler.journal import Journal
@@ -128,6 +129,26 @@ def test_every_task_is_done_once_and_few_are_taken_ahead(processes: int) -> None
 def test_an_error_is_raised_as_the_task_raised_it(processes: int) -> None:
     with pytest.raises(ArgumentError, match=r"^task 7 is refused. Do without\.$"):
         list(LocalEngine(processes).run(double, 7, iter(range(1000))))
+
+
+def begins_and_ends(folder: Path, task: int) -> int:
+    """The first ends when the second has begun, and the others when nobody wants them any more."""
+    (folder / f"{task}-begun").touch()
+    if task:
+        engine._is_over.wait(50)
+    while not task and not (folder / "1-begun").exists():
+        pass
+    (folder / f"{task}-ended").touch()
+    return task
+
+
+def test_who_leaves_waits_for_the_tasks_at_work_and_for_no_other(tmp_path: Path) -> None:
+    running = LocalEngine(2).run(begins_and_ends, tmp_path, iter(range(100)))
+    assert next(running) == (0, 0)
+    running.close()
+    begun, ended = ({path.name[0] for path in tmp_path.glob(f"*-{what}")} for what in ("begun", "ended"))
+    assert begun == ended
+    assert {"0", "1"} <= begun <= {"0", "1", "2"}
 
 
 def ignores_interrupts(shared: Any, task: int) -> bool:

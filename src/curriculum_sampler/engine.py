@@ -8,9 +8,10 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from .checks import whole
@@ -37,7 +38,7 @@ class Engine(Protocol):
         """Yield each task with ``work(shared, task)``, in the order in which they are done.
 
         Few tasks are taken ahead. The first error ends it, and is raised as ``work`` raised it. Who does not want the
-        rest closes it.
+        rest closes it: tasks at work are finished or given up, and none is begun.
         """
         ...
 
@@ -66,18 +67,22 @@ class LocalEngine:
             for task in tasks:
                 yield task, work(shared, task)
             return
+        spawning = multiprocessing.get_context("spawn")
+        # The pool cannot call back those of its tasks that wait next in line.
+        is_over = spawning.Event()
         pool = ProcessPoolExecutor(
             self.processes,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=spawning,
             initializer=_begin,
-            initargs=(pickled((work, shared)),),
+            initargs=(pickled((work, shared)), is_over),
         )
         coming = iter(tasks)
         running: dict[Future[Any], Task] = {}
         try:
             while True:
                 for task in itertools.islice(coming, _AHEAD * self.processes - len(running)):
-                    running[pool.submit(_work, task)] = task
+                    with _interrupts_held():  # submitting may start a process, which inherits this
+                        running[pool.submit(_work, task)] = task
                 if not running:
                     return
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -90,7 +95,17 @@ class LocalEngine:
                 "build again: it goes on from here."
             ) from error
         finally:
+            is_over.set()
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pickled(value: Any) -> bytes:
@@ -109,10 +124,12 @@ def pickled(value: Any) -> bytes:
 
 
 _given: Any = None
+_is_over: Any = None
 
 
-def _begin(data: bytes) -> None:
-    global _given
+def _begin(data: bytes, is_over: Any) -> None:
+    global _given, _is_over
+    _is_over = is_over
     # An interrupt is for the process that was asked; it lets the others finish what they are at.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -128,5 +145,7 @@ def _end_with_parent() -> None:
 
 
 def _work(task: Any) -> Any:
+    if _is_over.is_set():
+        return None
     work, shared = _given
     return work(shared, task)
