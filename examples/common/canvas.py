@@ -35,16 +35,20 @@ class Canvas:
         """Paint a shape of one colour."""
         mask = self.mask(outline)
         if (box := mask.getbbox()) is not None:
-            self._paint(fill, mask, box, label, 0)
+            self.paint(fill, mask, box, label)
 
-    def cloth(self, cloth: Image.Image, mask: Image.Image, box: Box, label: Parse, piece: int) -> None:
-        """Paint cloth that has already been brought into place, as large as the box of its mask."""
-        self._paint(cloth, mask, box, label, piece)
-
-    def _paint(
-        self, what: Image.Image | Colour, mask: Image.Image, box: Box, label: Parse, piece: int
+    def paint(
+        self, what: Image.Image | Colour, mask: Image.Image, box: Box, label: Parse, piece: int = 0
     ) -> None:
-        # Only the box: most shapes are far smaller than the picture.
+        """Paint one colour, or cloth that has already been brought into place, through a mask.
+
+        Args:
+            what: A picture is as large as the box.
+            mask: As large as the whole picture.
+            box: Where the mask is not empty. Most shapes are far smaller than the picture.
+            label: What is seen there now.
+            piece: Number of the garment's piece, 0 for none.
+        """
         inside = mask.crop(box)
         self.colours.paste(what, box, inside)
         self.labels.paste(int(label), box, inside)

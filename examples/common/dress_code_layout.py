@@ -25,7 +25,7 @@ from common.figure import JOINTS
 from common.keypoints import COCO_18
 from common.synthetic import TryOnSample, render_sample
 from common.tree_sample import palette_picture
-from common.viton_hd_layout import draw_skeleton
+from common.viton_hd_layout import draw_skeleton, write_pictures
 from PIL import Image
 
 _SIZE = (384, 512)
@@ -89,13 +89,7 @@ def write_person(folder: Path, name: str, sample: TryOnSample) -> None:
         f"skeletons/{name}_5.jpg": draw_skeleton(sample),
         f"dense/{name}_5.png": Image.fromarray(numbers_of(np.array(sample.pose), SURFACE_COLOURS)),
     }
-    for place, picture in pictures.items():
-        path = folder / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".jpg":
-            picture.save(path, quality=95, subsampling=0)
-        else:
-            picture.save(path)
+    write_pictures(folder, pictures)
     path = folder / "keypoints" / f"{name}_2.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"keypoints": _joints(sample)}))

@@ -104,7 +104,7 @@ class Scene:
             mask = self.canvas.mask(project(homography(UNIT_SQUARE, piece.worn), piece.outline))
             if (box := mask.getbbox()) is not None:
                 cloth = drape(self._fabric, piece.flat, piece.worn, self._folds, box)
-                self.canvas.cloth(cloth, mask, box, self._garment.label, number)
+                self.canvas.paint(cloth, mask, box, self._garment.label, number)
             self.worn[number - 1] = mask
 
     def _legs(self) -> None:

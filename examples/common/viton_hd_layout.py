@@ -88,6 +88,17 @@ def write_person(folder: Path, name: str, sample: TryOnSample) -> None:
         f"image-densepose/{name}.jpg": sample.pose,
         f"openpose_img/{name}_rendered.png": draw_skeleton(sample),
     }
+    write_pictures(folder, pictures)
+    path = folder / "openpose_json" / f"{name}_keypoints.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    points = [round(value, 3) for value in sample.keypoints.ravel().tolist()]
+    path.write_text(
+        json.dumps({"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": points}]})
+    )
+
+
+def write_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
+    """Write each picture to its place in the folder."""
     for place, picture in pictures.items():
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,12 +106,6 @@ def write_person(folder: Path, name: str, sample: TryOnSample) -> None:
             picture.save(path, quality=95, subsampling=0)
         else:
             picture.save(path)
-    path = folder / "openpose_json" / f"{name}_keypoints.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    points = [round(value, 3) for value in sample.keypoints.ravel().tolist()]
-    path.write_text(
-        json.dumps({"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": points}]})
-    )
 
 
 def draw_skeleton(sample: TryOnSample) -> Image.Image:
