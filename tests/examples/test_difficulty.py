@@ -26,7 +26,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from curriculum_sampler.decode import SampleDecoder
+from .tree_fixtures import decoded
 
 SIZE = (256, 192)
 FACTOR_SIGNAL = {
@@ -41,14 +41,8 @@ def written(folder: Path, factors: list[Factors]) -> list[dict[str, Any]]:
     """People with these factors, through a tree of files and back: what a scorer is given."""
     for number, each in enumerate(factors):
         write_person(folder / "train", f"{number:05d}_00", render_sample(each, number, 5, *SIZE))
-    tree, decoder = VitonHD(folder, ("train",)), SampleDecoder()
-    return [
-        {
-            name: decoder.member(name, value) if isinstance(value, bytes) else value
-            for name, value in tree.read(entry).items()
-        }
-        for entry in tree.entries()
-    ]
+    tree = VitonHD(folder, ("train",))
+    return [decoded(tree.read(entry)) for entry in tree.entries()]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Laws of Dress Code trees as sources of a build."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import json
@@ -21,8 +22,9 @@ from common.vton_data import TryOnArrays
 from PIL import Image
 
 import curriculum_sampler as cs
-from curriculum_sampler.decode import SampleDecoder
 from curriculum_sampler.source import Source
+
+from .tree_fixtures import decoded, tree
 
 SIZE = (64, 48)
 FIRST = {"upper_body": "000000", "lower_body": "010000", "dresses": "020000"}
@@ -33,20 +35,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dress-code")
     write_dress_code(folder, {"train": 3, "test": 2}, seed=4, height=SIZE[0], width=SIZE[1])
     return folder
-
-
-@pytest.fixture
-def tree(written: Path, tmp_path: Path) -> Path:
-    """A copy to take things away from."""
-    return shutil.copytree(written, tmp_path / "tree")
-
-
-def decoded(sample: dict[str, Any]) -> dict[str, Any]:
-    decoder = SampleDecoder()
-    return {
-        name: decoder.member(name, value) if isinstance(value, bytes) else value
-        for name, value in sample.items()
-    }
 
 
 def samples(place: Path | str, **options: Any) -> list[dict[str, Any]]:

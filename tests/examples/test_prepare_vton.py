@@ -1,5 +1,6 @@
 """Laws of the way from a try-on tree to shards that the trainers read."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import json
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import prepare_vton
 import pytest
@@ -21,12 +23,22 @@ from common.viton_hd_layout import write_viton_hd
 from common.vton_data import get_vton_dataset
 
 import curriculum_sampler as cs
+from curriculum_sampler.difficulty_file import read_difficulties
 
+from ..build_fixtures import objects
 from ..data_fixtures import read_by_webdataset
+from .garment_store import s3
 
 SIZE = {"height": 96, "width": 72}
 SCRIPT = Path(prepare_vton.__file__)
 SHARE = ("--validation_share", "0.2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_of_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +71,7 @@ def dress_code_shards(dress_code: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def told(shards: Path, split: str) -> list[dict[str, Any]]:
-    lines = [path.read_text().splitlines() for path in sorted((shards / split).glob("difficulty-*.jsonl"))]
-    return [json.loads(line) for some in lines for line in some]
+    return list(read_difficulties(cs.LocalStorage(shards), split))
 
 
 def levels_of(tree: Path) -> dict[str, str]:
@@ -163,11 +174,11 @@ def test_a_call_goes_on_behind_the_splits_that_an_earlier_one_finished(
     before = (tmp_path / "made/train/difficulty-000000.jsonl").stat().st_mtime_ns
     assert prepare_vton.main(words) == 0
     assert (tmp_path / "made/train/difficulty-000000.jsonl").stat().st_mtime_ns == before
-    assert files(tmp_path / "made") == files(shards)
+    assert objects(tmp_path / "made") == objects(shards)
     capsys.readouterr()
     assert prepare_vton.main(words) == 2
     assert "'train'" in capsys.readouterr().err
-    assert files(tmp_path / "made") == files(shards)
+    assert objects(tmp_path / "made") == objects(shards)
 
 
 def test_a_missing_partner_ends_the_call_with_its_name_and_no_data_set(
@@ -198,40 +209,17 @@ def test_the_script_runs_from_any_folder_with_any_number_of_processes(
 ) -> None:
     words = ["viton-hd", str(viton_hd), str(tmp_path / "made"), *SHARE, "--processes", "2"]
     subprocess.run([sys.executable, SCRIPT, *words], cwd=tmp_path, check=True, capture_output=True)
-    assert files(tmp_path / "made") == files(shards)
-
-
-@pytest.fixture
-def s3() -> Iterator[str]:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        try:
-            endpoint = "http://{}:{}".format(*server.get_host_and_port())
-            boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="garments")
-            yield endpoint
-        finally:
-            server.stop()
+    assert objects(tmp_path / "made") == objects(shards)
 
 
 def test_an_s3_prefix_gets_the_same_shards_as_a_folder(viton_hd: Path, shards: Path, s3: str) -> None:
     words = ["viton-hd", str(viton_hd), "s3://garments/vton/v1", *SHARE, "--endpoint_url", s3]
     assert prepare_vton.main(words) == 0
-    import boto3
-
-    store = boto3.resource("s3", endpoint_url=s3).Bucket("garments")
-    found = {item.key.removeprefix("vton/v1/"): item.get()["Body"].read() for item in store.objects.all()}
-    assert found == files(shards)
+    assert stored(s3, "vton/v1/") == objects(shards)
     dataset = get_vton_dataset(s3_prefixes=["s3://garments/vton/v1"], endpoint_url=s3)
     assert re.fullmatch(r"train-\d{5}_00", dataset[cs.Draw("hard", 0)]["sample_id"])
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+def stored(endpoint: str, prefix: str) -> dict[str, bytes]:
+    found = boto3.resource("s3", endpoint_url=endpoint).Bucket("garments").objects.filter(Prefix=prefix)
+    return {item.key.removeprefix(prefix): item.get()["Body"].read() for item in found}

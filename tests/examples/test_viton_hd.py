@@ -1,5 +1,6 @@
 """Laws of VITON-HD trees as sources of a build."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import json
@@ -18,8 +19,9 @@ from common.vton_data import TryOnArrays
 from PIL import Image
 
 import curriculum_sampler as cs
-from curriculum_sampler.decode import SampleDecoder
 from curriculum_sampler.source import Source
+
+from .tree_fixtures import decoded, tree
 
 SIZE = (64, 48)
 NAMES = [f"{number:05d}_00" for number in range(6)]
@@ -30,20 +32,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("viton-hd")
     write_viton_hd(folder, {"train": 6, "test": 3}, seed=4, height=SIZE[0], width=SIZE[1])
     return folder
-
-
-@pytest.fixture
-def tree(written: Path, tmp_path: Path) -> Path:
-    """A copy to take things away from."""
-    return shutil.copytree(written, tmp_path / "tree")
-
-
-def decoded(sample: dict[str, Any]) -> dict[str, Any]:
-    decoder = SampleDecoder()
-    return {
-        name: decoder.member(name, value) if isinstance(value, bytes) else value
-        for name, value in sample.items()
-    }
 
 
 def first(tree: VitonHD) -> dict[str, Any]:

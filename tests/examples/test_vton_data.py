@@ -1,12 +1,13 @@
 """Laws of the try-on data set that the trainers share."""
 
+# ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +24,8 @@ from common.factors import LEVELS
 from common.synthetic import render_sample
 from common.vton_data import TryOnArrays, get_vton_dataset
 
+from .garment_store import s3
+
 CURRICULA = Path(__file__).resolve().parents[2] / "examples" / "common" / "curricula"
 COUNTS = {"train": {"easy": 6, "medium": 5, "hard": 4}, "val": {"easy": 2, "medium": 2, "hard": 2}}
 SIZE = {"height": 32, "width": 24}
@@ -36,28 +39,13 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def s3_shards(shards: Path) -> Iterator[tuple[str, str]]:
+def s3_shards(shards: Path, s3: str) -> tuple[str, str]:
     """The same shards on an S3 server: (prefix, endpoint)."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        try:
-            host, port = server.get_host_and_port()
-            endpoint = f"http://{host}:{port}"
-            client = boto3.client("s3", endpoint_url=endpoint)
-            client.create_bucket(Bucket="garments")
-            for path in sorted(shards.rglob("*")):
-                if path.is_file():
-                    client.upload_file(str(path), "garments", f"v1/{path.relative_to(shards).as_posix()}")
-            yield "s3://garments/v1", endpoint
-        finally:
-            server.stop()
+    client = boto3.client("s3", endpoint_url=s3)
+    for path in sorted(shards.rglob("*")):
+        if path.is_file():
+            client.upload_file(str(path), "garments", f"v1/{path.relative_to(shards).as_posix()}")
+    return "s3://garments/v1", s3
 
 
 def test_a_sample_has_the_arrays_that_it_promises(shards: Path) -> None:
