@@ -10,12 +10,13 @@ import pytest
 
 import curriculum_sampler as cs
 from curriculum_sampler.difficulty_file import read_difficulties
-from curriculum_sampler.errors import ArgumentError, ShardError
+from curriculum_sampler.errors import ArgumentError, ShardError, StorageError
 from curriculum_sampler.index import INDEX_SUFFIX
+from curriculum_sampler.local_storage import LocalStorage
 from curriculum_sampler.memory_storage import MemoryStorage
-from curriculum_sampler.storage import Storage
+from curriculum_sampler.storage import Storage, read_all
 
-from .command_fixtures import Commands, command, data, ends_anywhere, write_cluttered
+from .command_fixtures import Commands, FillingStorage, command, data, ends_anywhere, write_cluttered
 from .data_fixtures import labelled, s3_bucket, s3_endpoint, storage, tar_bytes, told
 
 
@@ -98,19 +99,72 @@ def test_tars_that_lie_there_already_are_indexed_in_place(tmp_path: Path, comman
     assert "where nothing is written" in copied.err
 
 
-def test_difficulties_that_were_recorded_are_written_on(tmp_path: Path) -> None:
-    def built(place: Path, first: int, **cut: Any) -> None:
+@pytest.fixture
+def scored(tmp_path: Path) -> tuple[Path, Path]:
+    """A data set of twenty samples that records their difficulties, and an addition that was cut by its rule."""
+    data, new = tmp_path / "data", tmp_path / "new"
+    for place, first, cut in ((data, 0, {"quarantine": 0.1}), (new, 100, {"rule": data})):
         samples = [{"__key__": f"{n:03}", "json": {"area": n % 10 / 10}} for n in range(first, first + 20)]
-        cs.build_dataset(samples, place, score="json:area", work_dir=tmp_path / f"work{first}", **cut)
+        cs.build_dataset(samples, place, score="json:area", work_dir=tmp_path / f"work{first}", **cut)  # type: ignore[arg-type]
+    return data, new
 
-    built(tmp_path / "data", 0)
-    built(tmp_path / "new", 100, rule=tmp_path / "data")
-    cs.append_shards(tmp_path / "data", tmp_path / "new")
-    manifest = cs.Manifest.load(tmp_path / "data")
-    assert len(cs.recorded_scores(manifest) or {}) == 40
+
+def filling(folder: Path, writes_left: int) -> FillingStorage:
+    home = FillingStorage(
+        objects={name: read_all(LocalStorage(folder), name) for name in LocalStorage(folder).list()}
+    )
+    home.writes_left = writes_left
+    return home
+
+
+def test_difficulties_that_were_recorded_are_written_on(scored: tuple[Path, Path]) -> None:
+    data, new = scored
+    cs.append_shards(data, new)
+    manifest = cs.Manifest.load(data)
+    assert len(cs.recorded_scores(manifest) or {}) == len(manifest) == 36
     dataset = cs.CurriculumDataset(manifest)
-    for line in read_difficulties(cs.open_storage(tmp_path / "data")):
-        assert dataset[line["bucket"], line["index"]]["__key__"] == line["key"]
+    lines = list(read_difficulties(cs.open_storage(data)))
+    assert len({line["key"] for line in lines}) == len(lines) == 40
+    for line in lines:
+        if "index" in line:
+            assert dataset[line["bucket"], line["index"]]["__key__"] == line["key"]
+    inside = {
+        name: [line["score"] for line in lines if line.get("bucket") == name] for name in manifest.buckets
+    }
+    assert manifest.difficulties == {name: (min(found), max(found)) for name, found in inside.items()}
+
+
+def test_an_append_that_ends_anywhere_leaves_the_scores_known_and_goes_on(scored: tuple[Path, Path]) -> None:
+    data, new = scored
+    whole = filling(data, 99)
+    before = cs.recorded_scores(cs.Manifest.load(whole))
+    cs.append_shards(whole, new)
+    for writes in range(99 - whole.writes_left):
+        home = filling(data, writes)
+        with pytest.raises(StorageError, match="disk is full"):
+            cs.append_shards(home, new)
+        assert cs.recorded_scores(cs.Manifest.load(home)) == before
+        home.writes_left = 99
+        cs.append_shards(home, new)
+        assert home.objects == whole.objects
+
+
+def test_what_an_interrupted_new_cut_has_recorded_is_not_written_on(scored: tuple[Path, Path]) -> None:
+    data, new = scored
+    whole = filling(data, 99)
+    cut = {"into": "train", "overwrite": True, "shares": {"a": 1, "b": 1}}
+    cs.rebucket(whole, **cut)
+    home = filling(data, 99 - whole.writes_left - 1)
+    with pytest.raises(StorageError, match="disk is full"):
+        cs.rebucket(home, **cut)
+    home.writes_left = 99
+    with pytest.raises(
+        ArgumentError, match="bucket 'a', which split 'train' does not have: a rebucket was interrupted"
+    ):
+        cs.append_shards(home, new)
+    cs.rebucket(home, **cut)
+    assert home.objects.keys() >= whole.objects.keys()
+    assert {name: home.objects[name] for name in whole.objects} == whole.objects
 
 
 def damaged(new: MemoryStorage) -> None:

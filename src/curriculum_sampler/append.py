@@ -7,9 +7,9 @@ draws its current pass as before; after ``loader.grow(...)`` its next pass takes
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from .difficulty_file import read_difficulties, write_difficulties
 from .errors import ArgumentError
@@ -73,8 +73,8 @@ def append_shards(
         **options: Options of ``s3://`` urls, for both places.
 
     Raises:
-        ArgumentError: A bucket that the data set does not have, an addition that it holds already, or tars that lie
-            elsewhere than its manifest.
+        ArgumentError: A bucket that the data set does not have, an addition that it holds already, tars that lie
+            elsewhere than its manifest, or recorded difficulties of other buckets than it has.
         ShardError: A tar of the addition is damaged.
         StorageError: Something cannot be read or written.
 
@@ -197,19 +197,28 @@ def _record_difficulties(home: Storage, old: Manifest, new: Manifest) -> None:
     homes = [next(iter(buckets.values()))[0].indexes for buckets in places]
     if not all(map(has_difficulties, homes, (old.split, new.split))):
         return
-    # What an append that was interrupted has written beyond the old samples is written again.
-    lines = [
-        line
-        for line in read_difficulties(home, old.split)
-        if "index" not in line or line["index"] < old.bucket_sizes[line["bucket"]]
+    added = [
+        {**line, "index": line["index"] + old.bucket_sizes[line["bucket"]]} if "index" in line else line
+        for line in _recorded(homes[1], new)
     ]
-    known = {line["key"] for line in lines}
-    for line in read_difficulties(homes[1], new.split):
-        if "index" in line:
-            lines.append({**line, "index": line["index"] + old.bucket_sizes[line["bucket"]]})
-        elif line["key"] not in known:
-            lines.append(line)
-    write_difficulties(home, old.split, lines)
+    # Of what was left out, an append that was interrupted may have told already.
+    coming = {line["key"] for line in added}
+    kept = [line for line in _recorded(home, old) if "index" in line or line["key"] not in coming]
+    write_difficulties(home, old.split, [*kept, *added])
+
+
+def _recorded(home: Storage, manifest: Manifest) -> Iterator[dict[str, Any]]:
+    """Yield what is recorded of the samples of a split, and of those that were left out of it."""
+    for line in read_difficulties(home, manifest.split):
+        bucket = line.get("bucket")
+        if bucket is not None and bucket not in manifest.buckets:
+            raise ArgumentError(
+                f"{home.url} records difficulties of a bucket {bucket!r}, which split {manifest.split!r} does not have: a "
+                "rebucket was interrupted. Run it again, then append."
+            )
+        # Behind them an append that was interrupted may have written on.
+        if bucket is None or line["index"] < manifest.bucket_sizes[bucket]:
+            yield line
 
 
 def _publish(

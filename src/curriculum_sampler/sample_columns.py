@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 
 from .checks import finite
@@ -53,16 +54,24 @@ def recorded_scores(manifest: Manifest) -> dict[str, float] | None:
     >>> recorded_scores(write_shards("memory://recorded-scores", {"easy": [{"__key__": "a", "cls": 1}]})) is None
     True
     """
-    homes = {placed.indexes.url: placed.indexes for shards in manifest.buckets.values() for placed in shards}
+    homes: dict[str, Storage] = {}
+    sizes: dict[str, Counter[str]] = {}
+    for bucket, shards in manifest.buckets.items():
+        for placed in shards:
+            homes[placed.indexes.url] = placed.indexes
+            sizes.setdefault(placed.indexes.url, Counter())[bucket] += placed.shard.samples
     found: dict[str, float] = {}
-    for home in homes.values():
+    for url, home in homes.items():
         if not has_difficulties(home, manifest.split):
             return None
-        found |= {
-            line["key"]: line["score"]
+        told = [
+            (line["key"], line["score"], line["index"] < sizes[url][line["bucket"]])
             for line in read_difficulties(home, manifest.split)
             if "bucket" in line and "score" in line
-        }
+        ]
+        # An append that was interrupted may have written on, behind the samples that the manifest lists.
+        is_longer = len(told) > sizes[url].total()
+        found |= {key: score for key, score, is_listed in told if is_listed or not is_longer}
     return found if len(found) == len(manifest) else None
 
 
