@@ -11,6 +11,7 @@ from common.body_labels import PARSE_COLOURS, numbers_of
 from common.factors import CATEGORIES
 from common.figure import JOINTS
 from common.keypoints import Keypoints
+from common.tryon_members import three_channels, tryon_members
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -47,13 +48,7 @@ def read_annotations(sample: Mapping[str, Any]) -> Annotations:
     Raises:
         ValueError: A picture is missing, the joints are not 25, or the parse map has foreign colours.
     """
-    members = {name.split(".", 1)[0]: value for name, value in sample.items() if not name.startswith("__")}
-    missing = {"image", "cloth", "cloth_mask", "agnostic_mask"} - members.keys()
-    if missing:
-        raise ValueError(
-            f"Sample {sample.get('__key__')!r} lacks {', '.join(sorted(missing))}: it has {', '.join(sorted(members))}. "
-            "Read the data set through common.viton_hd or common.dress_code, which give all of them."
-        )
+    members = tryon_members(sample)
     facts = members.get("json", {})
     size, cloth_size = _working_size(members["image"]), _working_size(members["cloth"])
     return Annotations(
@@ -76,7 +71,7 @@ def _working_size(pixels: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _colours(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    three = np.repeat(pixels[..., :1], 3, axis=-1) if pixels.shape[-1] < 3 else pixels[..., :3]
+    three = three_channels(pixels)
     if three.shape[:2] == size:
         return three
     return np.array(Image.fromarray(np.ascontiguousarray(three)).resize(size[::-1], Image.Resampling.BOX))

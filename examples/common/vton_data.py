@@ -15,6 +15,7 @@ import numpy as np
 from common.body_labels import mirrored_surface
 from common.braces import expand_braces
 from common.factors import CATEGORIES
+from common.tryon_members import three_channels, tryon_members
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -147,15 +148,7 @@ class TryOnArrays:
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Return the arrays of one sample; ``rng`` decides whether it is mirrored, and nothing else."""
         flip = self.flip_probability > 0 and rng.random() < self.flip_probability
-        members = {
-            name.split(".", 1)[0]: value for name, value in sample.items() if not name.startswith("__")
-        }
-        missing = {"image", "cloth", "cloth_mask", "agnostic_mask"} - members.keys()
-        if missing:
-            raise ValueError(
-                f"Sample {sample['__key__']!r} lacks {', '.join(sorted(missing))}: it has {', '.join(sorted(members))}. "
-                "Write shards with these members; examples/common/bucketed_shards.py shows how."
-            )
+        members = tryon_members(sample)
         facts = members.get("json", {})
         image = self._picture(members["image"], flip)
         agnostic_mask = self._mask(members["agnostic_mask"], flip)
@@ -175,8 +168,11 @@ class TryOnArrays:
         return arrays
 
     def _picture(self, pixels: NDArray[np.uint8], flip: bool) -> NDArray[np.float32]:
-        colours = np.repeat(pixels[..., :1], 3, axis=-1) if pixels.shape[-1] < 3 else pixels[..., :3]
-        return _as_channels(self._sized(colours, Image.Resampling.LANCZOS), flip) / np.float32(127.5) - 1
+        return (
+            _as_channels(self._sized(three_channels(pixels), Image.Resampling.LANCZOS), flip)
+            / np.float32(127.5)
+            - 1
+        )
 
     def _pose(self, pixels: NDArray[np.uint8], flip: bool) -> NDArray[np.float32]:
         sized = self._sized(pixels[..., :3], Image.Resampling.NEAREST)

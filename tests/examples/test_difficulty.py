@@ -223,7 +223,7 @@ def test_a_drawn_cloth_mask_has_white_inside_and_no_gap_between_legs() -> None:
     assert not mask[:2].any()
 
 
-@pytest.mark.parametrize("name", ["body_labels", "convex_hull", "dilation", "tree_options"])
+@pytest.mark.parametrize("name", ["body_labels", "convex_hull", "dilation", "tree_options", "tryon_members"])
 def test_the_examples_in_docstrings_are_true(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(f"common.{name}"))
     assert failed == 0
