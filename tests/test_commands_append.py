@@ -104,7 +104,10 @@ def scored(tmp_path: Path) -> tuple[Path, Path]:
     """A data set of twenty samples that records their difficulties, and an addition that was cut by its rule."""
     data, new = tmp_path / "data", tmp_path / "new"
     for place, first, cut in ((data, 0, {"quarantine": 0.1}), (new, 100, {"rule": data})):
-        samples = [{"__key__": f"{n:03}", "json": {"area": n % 10 / 10}} for n in range(first, first + 20)]
+        samples = [
+            {"__key__": f"{n:03}", "json": {"area": (n % 10 - first / 1000) / 10}}
+            for n in range(first, first + 20)
+        ]
         cs.build_dataset(samples, place, score="json:area", work_dir=tmp_path / f"work{first}", **cut)  # type: ignore[arg-type]
     return data, new
 

@@ -108,9 +108,9 @@ def test_a_new_cut_that_ends_anywhere_changes_nothing_and_goes_on() -> None:
     )
 
 
-def built(place: Path, work: Path) -> None:
+def built(place: Path, work: Path, quarantine: float = 0.0) -> None:
     samples = [{"__key__": f"{n:03}", "json": {"area": n % 10, "blur": n % 7}} for n in range(70)]
-    cs.build_dataset(samples, place, score=["json:area", "json:blur"], work_dir=work)
+    cs.build_dataset(samples, place, score=["json:area", "json:blur"], quarantine=quarantine, work_dir=work)
 
 
 def test_recorded_scores_are_the_default_and_the_rule_follows_the_split(tmp_path: Path) -> None:
@@ -132,6 +132,13 @@ def test_recorded_scores_are_the_default_and_the_rule_follows_the_split(tmp_path
     )
     cut = cs.Manifest.load(tmp_path / "data").bucket_sizes
     assert cs.Manifest.load(tmp_path / "more").bucket_sizes == cut, "equal samples are cut alike"
+
+
+def test_a_rule_of_a_new_cut_leaves_nothing_out(tmp_path: Path) -> None:
+    built(tmp_path / "data", tmp_path / "work", quarantine=0.1)
+    assert read_rule(tmp_path / "data").most is not None
+    cs.rebucket(tmp_path / "data", into="train", shares={"a": 1, "b": 1}, overwrite=True)
+    assert read_rule(tmp_path / "data").most is None
 
 
 def test_a_split_that_exists_is_replaced_only_on_demand(data: Path, command: Commands) -> None:
