@@ -70,13 +70,14 @@ entered: list[Any] = []
 def test_a_source_that_is_fixed_is_listed_once_and_another_each_time(tmp_path: Path) -> None:
     entered.clear()
     for _ in range(2):
-        listing = Listing(tmp_path / "fixed", Fixed(2500))
-        assert [listing.entry(number).key for number in (0, 2499)] == ["000000", "002499"]
-        assert listing.num_bytes.sum() == 2500 * 40
-        listing.close()
+        with Journal(tmp_path / "fixed") as journal:
+            listing = Listing(journal, Fixed(2500))
+            assert [listing.entry(number).key for number in (0, 2499)] == ["000000", "002499"]
+            assert listing.num_bytes.sum() == 2500 * 40
     assert len(entered) == 1
     os.truncate(tmp_path / "fixed", (tmp_path / "fixed").stat().st_size - 5)
-    Listing(tmp_path / "fixed", Fixed(2500)).close()
+    with Journal(tmp_path / "fixed") as journal:
+        Listing(journal, Fixed(2500))
     assert len(entered) == 2, "half a listing was taken for a whole one"
 
 

@@ -420,6 +420,19 @@ def test_a_sample_that_changes_while_it_is_read_is_refused(build: Any, tmp_path:
     build(source, tmp_path / "out", score="json:difficulty")
 
 
+def test_a_build_that_fails_leaves_no_file_open(build: Any, tmp_path: Path) -> None:
+    twins = [{"__key__": f"{n}", "cls": n % 70, "bin": bytes(1 << 20)} for n in (*range(70), 3)]
+    open_before = os.listdir("/proc/self/fd")
+    for source, score in ((samples(), broken), (twins, broken), (samples(), kill_me)):
+        damaged = next((tmp_path / "work").glob("*/shards.jsonl"), None)
+        if score is kill_me:
+            assert damaged is not None
+            damaged.write_text("damaged\n")
+        with pytest.raises(CurriculumError):
+            build(source, tmp_path / "out", score=score)
+        assert os.listdir("/proc/self/fd") == open_before
+
+
 def test_a_dry_run_tells_what_would_be_and_writes_nothing(build: Any, pictures: Path, tmp_path: Path) -> None:
     dry = build(pictures, tmp_path / "out", dry_run=True, **USUAL)
     assert dry.dry_run

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from curriculum_sampler.errors import ArgumentError, ShardError, StorageError
 from curriculum_sampler.folder_source import FolderSource
 from curriculum_sampler.grouping import split_name
+from curriculum_sampler.journal import Journal
 from curriculum_sampler.listing import Listing
 from curriculum_sampler.local_storage import LocalStorage
 from curriculum_sampler.memory_storage import MemoryStorage
@@ -130,10 +131,11 @@ def test_a_partner_may_be_missing_where_only_some_are_required(tmp_path: Path) -
 
 def test_two_paths_with_one_key_are_both_named(tmp_path: Path) -> None:
     source = FolderSource(folder(tmp_path / "files", "a/b.txt", "a-b.txt"))
-    with pytest.raises(
-        ArgumentError, match=r"has the key 'a-b' twice: .*a-b\.txt and .*a/b\.txt.*rename one"
+    with (
+        Journal(tmp_path / "listing") as journal,
+        pytest.raises(ArgumentError, match=r"has the key 'a-b' twice: .*a-b\.txt and .*a/b\.txt.*rename one"),
     ):
-        Listing(tmp_path / "listing", source)
+        Listing(journal, source)
 
 
 def test_a_folder_without_rights_is_named_and_not_passed_over(tmp_path: Path, unprivileged: None) -> None:

@@ -29,6 +29,7 @@ from .difficulty_file import RULE, read_rule, write_difficulties
 from .engine import Engine, LocalEngine
 from .errors import ArgumentError
 from .folder_source import FolderSource
+from .journal import Journal
 from .keys import digest
 from .listing import Listing
 from .locations import Location, StorageOptions, open_storage
@@ -195,10 +196,9 @@ class _Build:
         known = folder / scored_as
         with ExitStack() as files:
             with self._timed("list"):
-                listing = files.enter_context(
-                    closing(Listing(known / "samples.jsonl", self._source, partial(self._told, "list", None)))
-                )
-            shards = files.enter_context(closing(ShardJournal(folder / "shards.jsonl", self._home)))
+                journal = files.enter_context(Journal(known / "samples.jsonl"))
+                listing = Listing(journal, self._source, partial(self._told, "list", None))
+            shards = ShardJournal(files.enter_context(Journal(folder / "shards.jsonl")), self._home)
             if self._cut.splits is not None:
                 self._check_room(self._cut.splits, shards, dry_run=True)
             with self._timed("score"):
@@ -206,9 +206,8 @@ class _Build:
                 work = ScoreWork(self._source, self._scoring, self._require)
                 # Looking scores up in a table is done before other processes would have begun.
                 engine = self._engine if self._scoring.reads_samples else LocalEngine(1)
-                scored = files.enter_context(
-                    closing(ScoredListing(known / "scores.jsonl", listing, work, engine, told))
-                )
+                journal = files.enter_context(Journal(known / "scores.jsonl"))
+                scored = ScoredListing(journal, listing, work, engine, told)
             columns = Scored(
                 scored.signals,
                 scored.names,

@@ -79,6 +79,11 @@ class Journal:
             )
         return [self._parsed(line, start) for line in lines[:count]]
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self._end = 0
+        os.ftruncate(self._descriptor, 0)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)

@@ -24,8 +24,8 @@ class Listing:
     """The entries of a source, in its order, with three numbers each in memory.
 
     Args:
-        path: File of the listing. A whole one is used again if the source says that it ``is_fixed``: that what it holds
-            is told by its identity.
+        journal: Keeps the listing. A whole one is used again if the source says that it ``is_fixed``: that what it
+            holds is told by its identity.
         source: What to list.
         told: Called now and then with how many samples and bytes have been listed.
 
@@ -34,12 +34,15 @@ class Listing:
     """
 
     def __init__(
-        self, path: Path, source: Source, told: Callable[[int, int], None] = lambda samples, num_bytes: None
+        self,
+        journal: Journal,
+        source: Source,
+        told: Callable[[int, int], None] = lambda samples, num_bytes: None,
     ) -> None:
         self._starts, self._lengths, self._hashes = array("q"), array("q"), array("Q")
-        if not getattr(source, "is_fixed", False) or not _is_whole(path):
-            path.unlink(missing_ok=True)
-        self._journal = Journal(path)
+        self._journal = journal
+        if not getattr(source, "is_fixed", False) or not _is_whole(journal.path):
+            journal.clear()
         for start, line in self._journal.lines():
             if line is not None:
                 self._note(start, _entry(line))
@@ -71,10 +74,6 @@ class Listing:
             while piece := file.read(1 << 20):
                 content.update(piece)
         return content.hexdigest()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._journal.close()
 
     def _list(self, source: Source, told: Callable[[int, int], None]) -> None:
         total = 0

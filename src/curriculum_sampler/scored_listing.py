@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,12 @@ class ScoredListing:
     """
 
     def __init__(
-        self, path: Path, listing: Listing, work: ScoreWork, engine: Engine, told: Callable[[int, int], None]
+        self,
+        journal: Journal,
+        listing: Listing,
+        work: ScoreWork,
+        engine: Engine,
+        told: Callable[[int, int], None],
     ) -> None:
         self._listing = listing
         self._unit = work.scoring.samples_together
@@ -49,9 +53,9 @@ class ScoredListing:
         self.scored = 0
         self._is_known = np.zeros(size, np.bool_)
         self._places: dict[int, int] = {}  # the first sample of a line -> where the line begins
-        self._journal = Journal(path)
+        self._journal = journal
         done = num_bytes = 0
-        for place, (first, content, samples) in self._journal.lines():
+        for place, (first, content, samples) in journal.lines():
             stop = first + len(samples)
             if self._is_missing(first, stop) and content == digest(listing.row(first, stop)):
                 self._note(place, first, samples)
@@ -63,7 +67,7 @@ class ScoredListing:
             for task, (samples, seconds) in scored:
                 task_size.learn(len(samples), seconds)
                 line = [task.first, digest(task.entries), samples]
-                self._note(self._journal.append(line), task.first, samples)
+                self._note(journal.append(line), task.first, samples)
                 self.scored += len(samples)
                 done += len(samples)
                 num_bytes += sum(entry.num_bytes for entry in task.entries)
@@ -94,10 +98,6 @@ class ScoredListing:
         first = max(first for first in self._places if first <= number)
         _, _, samples = self._journal.read(self._places[first])
         return str(samples[number - first][_GROUP])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._journal.close()
 
     def _is_missing(self, first: int, stop: int) -> bool:
         """Whether samples are there, whole batches of them, and nothing is known of them."""

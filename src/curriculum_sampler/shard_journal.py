@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .errors import AbsentError, ArgumentError
@@ -21,9 +20,9 @@ class ShardJournal:
     whole or not. A claim is for one plan; shards that were written by another plan are written again.
     """
 
-    def __init__(self, path: Path, home: Storage) -> None:
+    def __init__(self, journal: Journal, home: Storage) -> None:
         self._home = home
-        self._journal = Journal(path)
+        self._journal = journal
         self._shards: dict[str, Shard] = {}
         self._plan: str | None = None
         self._own: dict[tuple[str, str], int] = {}
@@ -97,7 +96,3 @@ class ShardJournal:
         if not self.is_publishing:
             self._journal.append({"publishing": True})
             self.is_publishing = True
-
-    def close(self) -> None:
-        """Close the file."""
-        self._journal.close()

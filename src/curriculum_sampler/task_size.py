@@ -17,10 +17,11 @@ class TaskSize:
         samples: Samples in the next task.
 
     >>> size = TaskSize(1)
-    >>> for seconds in (0.2, 0.4, 0.8, 5.0):
-    ...     size.learn(size.samples, seconds)
+    >>> for samples, seconds in [(1, 0.2), (2, 0.4), (1, 0.2), (4, 0.8), (5, 5.0)]:
+    ...     size.learn(samples, seconds)
     ...     print(size.samples)
     2
+    4
     4
     5
     1
