@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -50,7 +50,7 @@ def is_column(text: str) -> bool:
     >>> is_column("json:sleeve"), is_column("scores.csv:clutter"), is_column("scores.csv"), is_column("easy")
     (True, True, True, False)
     """
-    return text.startswith("json:") or _table_parts(text) is not None
+    return text.startswith("json:") or table_parts(text) is not None
 
 
 def column(text: str, kind: Kind) -> Column:
@@ -67,7 +67,7 @@ def column(text: str, kind: Kind) -> Column:
     """
     if text.startswith("json:"):
         return JsonField(text.removeprefix("json:"))
-    parts = _table_parts(text)
+    parts = table_parts(text)
     if parts is None:
         raise ArgumentError(
             f"{text!r} names no column. Write it like 'json:FIELD', 'scores.csv:COLUMN' or 'scores.parquet:COLUMN'."
@@ -227,8 +227,13 @@ def _chosen(path: str, name: str, columns: list[str]) -> str:
     return name
 
 
-def _table_parts(text: str) -> tuple[str, str] | None:
-    for suffix in (".csv", ".parquet"):
+def table_parts(text: str, suffixes: Sequence[str] = (".csv", ".parquet")) -> tuple[str, str] | None:
+    """Return file and column, which may be left out, if a text names a table of such a kind.
+
+    >>> table_parts("scores.csv:clutter"), table_parts("scores.csv"), table_parts("easy")
+    (('scores.csv', 'clutter'), ('scores.csv', ''), None)
+    """
+    for suffix in suffixes:
         path, found, name = text.rpartition(f"{suffix}:")
         if found:
             return f"{path}{suffix}", name

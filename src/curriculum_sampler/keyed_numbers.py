@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .column import table_parts
 from .errors import ArgumentError
 from .file_failure import file_failure
 
@@ -31,7 +32,12 @@ def keyed_numbers(place: str) -> dict[str, float]:
     >>> keyed_numbers(str(path))
     {'0001': 0.5, '0002': 0.25}
     """
-    path, name = _parts(place)
+    parts = table_parts(place, _SUFFIXES)
+    if parts is None:
+        raise ArgumentError(
+            f"{place!r} is no table. Write it like 'losses.csv', 'losses.csv:COLUMN' or 'losses.jsonl:COLUMN'."
+        )
+    path, name = parts
     found: dict[str, float] = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -52,18 +58,6 @@ def keyed_numbers(place: str) -> dict[str, float]:
     if not found:
         raise ArgumentError(f"{path} has no rows. Give it one for every sample.")
     return found
-
-
-def _parts(place: str) -> tuple[str, str]:
-    for suffix in _SUFFIXES:
-        path, found, name = place.rpartition(f"{suffix}:")
-        if found:
-            return f"{path}{suffix}", name
-        if place.endswith(suffix):
-            return place, ""
-    raise ArgumentError(
-        f"{place!r} is no table. Write it like 'losses.csv', 'losses.csv:COLUMN' or 'losses.jsonl:COLUMN'."
-    )
 
 
 def _csv_rows(file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
