@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from common.arguments import with_underscores
 from common.data_licences import DRESS_CODE, NOTICE_FILE, VITON_HD, DataLicence
 from common.difficulty import WEIGHTS
 
@@ -92,14 +93,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--validation_share", type=float, default=0.05, help="share of the train split for val"
     )
-    parser.add_argument("--accept-license", "--accept_license", action="store_true", dest="accept_license")
+    parser.add_argument(
+        "--accept_license", action="store_true", help="say that you hold Dress Code's licence"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--overwrite", action="store_true", help="replace splits that are there")
     parser.add_argument(
         "--endpoint_url", help="S3 endpoint, when it is neither AWS nor named by AWS_ENDPOINT_URL"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(with_underscores(argv))
+    # Whatever the order they were named in: the rule that cuts the test split is measured on the train split.
+    args.splits = [split for split in ("train", "test") if split in args.splits]
+    return args
 
 
 if __name__ == "__main__":

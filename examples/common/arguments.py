@@ -145,7 +145,7 @@ def parse_with_presets(
     >>> args.height, args.lr_warmup_steps
     (64, 5)
     """
-    words = _with_underscores(sys.argv[1:] if argv is None else argv)
+    words = with_underscores(argv)
     chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chosen.add_argument("--model_preset", default="full")
     preset = chosen.parse_known_args(words)[0].model_preset
@@ -160,10 +160,14 @@ def as_text(args: argparse.Namespace) -> str:
     return json.dumps(vars(args), indent=2, sort_keys=True, default=str)
 
 
-def _with_underscores(words: Sequence[str]) -> list[str]:
-    """``--lr-warmup-steps=5`` becomes ``--lr_warmup_steps=5``; values are left alone."""
+def with_underscores(argv: Sequence[str] | None) -> list[str]:
+    """Write flags as the parsers know them; values are left alone. None takes the process's words.
+
+    >>> with_underscores(["--lr-warmup-steps=5", "--output-dir", "a-b"])
+    ['--lr_warmup_steps=5', '--output_dir', 'a-b']
+    """
     result = []
-    for word in words:
+    for word in sys.argv[1:] if argv is None else argv:
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
             word = "--" + name.replace("-", "_") + equals + value

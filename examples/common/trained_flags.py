@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.arguments import with_underscores
 from common.factors import CATEGORIES
 
 from curriculum_sampler.errors import ArgumentError
@@ -36,7 +35,7 @@ def infer_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--output", type=Path, required=True, help="a picture; of a data set a folder, or a .png for a sheet"
     )
     parser.add_argument("--repaint", action="store_true", help="keep the original pixels outside the mask")
-    args = parser.parse_args(_with_underscores(argv))
+    args = parser.parse_args(with_underscores(argv))
     _check_model(args)
     given = [name for name in _ONE_PICTURE if getattr(args, name) is not None]
     several = [name for name in _SPLIT if getattr(args, name)]
@@ -80,7 +79,7 @@ def evaluate_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--repaint", action="store_true", help="also with the original pixels outside the mask"
     )
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
-    args = parser.parse_args(_with_underscores(argv))
+    args = parser.parse_args(with_underscores(argv))
     _check_model(args)
     _check_data(args)
     if args.fid_extractor is None and (args.unpaired or args.force):
@@ -157,9 +156,3 @@ def _check_data(args: argparse.Namespace) -> None:
             raise ArgumentError(
                 f"--{name} {value}: it is a number of 1 or more. Leave it out for its default."
             )
-
-
-def _with_underscores(argv: Sequence[str] | None) -> list[str]:
-    """``--guidance-scale=2`` becomes ``--guidance_scale=2``; values are left alone."""
-    words = sys.argv[1:] if argv is None else argv
-    return [re.sub(r"^--[\w-]+", lambda flag: "--" + flag[0][2:].replace("-", "_"), word) for word in words]

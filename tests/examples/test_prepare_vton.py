@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,6 +132,13 @@ def test_webdataset_reads_the_same_members(shards: Path) -> None:
         assert json.loads(sample["json"])["category"] == "upper_body"
 
 
+@pytest.mark.parametrize("made", ["shards", "dress_code_shards"])
+def test_what_comes_of_a_tree_is_whole(made: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    check = cs.verify_dataset(str(request.getfixturevalue(made)))
+    assert check.faults == ()
+    assert check.samples == {"shards": 54, "dress_code_shards": 72}[made]
+
+
 def test_no_garment_lies_in_two_splits(viton_hd: Path, tmp_path: Path) -> None:
     tree = shutil.copytree(viton_hd, tmp_path / "tree")
     (tree / "train_pairs.txt").unlink()
@@ -181,6 +189,14 @@ def test_a_call_goes_on_behind_the_splits_that_an_earlier_one_finished(
     assert objects(tmp_path / "made") == objects(shards)
 
 
+def test_the_train_split_comes_first_in_whatever_order_splits_are_named(
+    viton_hd: Path, shards: Path, tmp_path: Path
+) -> None:
+    words = ["viton-hd", str(viton_hd), str(tmp_path / "made"), "--validation-share=0.2"]
+    assert prepare_vton.main([*words, "--splits", "test", "train", "test"]) == 0
+    assert objects(tmp_path / "made") == objects(shards)
+
+
 def test_a_missing_partner_ends_the_call_with_its_name_and_no_data_set(
     viton_hd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +234,76 @@ def test_an_s3_prefix_gets_the_same_shards_as_a_folder(viton_hd: Path, shards: P
     assert stored(s3, "vton/v1/") == objects(shards)
     dataset = get_vton_dataset(s3_prefixes=["s3://garments/vton/v1"], endpoint_url=s3)
     assert re.fullmatch(r"train-\d{5}_00", dataset[cs.Draw("hard", 0)]["sample_id"])
+
+
+# Ends its own process at one of its writes, as kill -9 would: the notice is the first.
+MORTAL = """
+import os, signal, sys
+from curriculum_sampler.local_storage import LocalStorage
+from curriculum_sampler.s3 import S3Storage
+sys.path.insert(0, sys.argv[1])
+import prepare_vton
+if __name__ == "__main__":
+    left = int(sys.argv[2])
+    def mortal(write):
+        def dying(self, key, data):
+            global left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(self, key, data)
+        return dying
+    for kind in (LocalStorage, S3Storage):
+        kind.write = mortal(kind.write)
+    prepare_vton.main(sys.argv[3:])
+"""
+
+
+def kill_at_write(number: int, words: list[str], folder: Path) -> None:
+    script = folder / "mortal.py"
+    script.write_text(MORTAL)
+    ran = subprocess.run(
+        [sys.executable, script, SCRIPT.parent, str(number), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "scored_then"),
+    [(0, ["45", "9"]), (6, ["0", "9"]), (20, ["0"])],
+    ids=["at the notice", "in the train split", "in the test split"],
+)
+def test_a_call_that_was_killed_goes_on_when_it_is_made_again_and_the_bytes_are_the_same(
+    number: int,
+    scored_then: list[str],
+    viton_hd: Path,
+    shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["viton-hd", str(viton_hd), str(tmp_path / "made"), *SHARE]
+    kill_at_write(number, words, tmp_path)
+    assert len(objects(tmp_path / "made")) == number
+    assert prepare_vton.main(words) == 0
+    assert objects(tmp_path / "made") == objects(shards)
+    assert re.findall(r"\((\d+) samples scored", capsys.readouterr().out) == scored_then
+
+
+def test_a_dress_code_build_to_s3_goes_on_after_a_kill_and_is_whole(
+    dress_code: Path, dress_code_shards: Path, tmp_path: Path, s3: str
+) -> None:
+    place = "s3://garments/dress-code"
+    words = ["dress-code", str(dress_code), place, "--accept-license", *SHARE, "--endpoint_url", s3]
+    kill_at_write(6, words, tmp_path)
+    assert len(stored(s3, "dress-code/")) == 6
+    with pytest.raises(cs.ArgumentError, match=r"There is no manifest\.json"):
+        cs.Manifest.load(place, endpoint_url=s3)
+    assert prepare_vton.main(words) == 0
+    assert stored(s3, "dress-code/") == objects(dress_code_shards)
+    assert cs.verify_dataset(place, endpoint_url=s3).faults == ()
 
 
 def stored(endpoint: str, prefix: str) -> dict[str, bytes]:
