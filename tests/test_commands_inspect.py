@@ -154,6 +154,22 @@ def test_what_cannot_be_shown_is_refused_with_the_next_move(
     assert ran.out == ""
 
 
+def test_the_sheet_shows_the_image_and_not_a_mask_beside_it() -> None:
+    looks = {"image.png": 90, "agnostic_mask.png": 255, "cloth.png": 10}
+    samples = [
+        {"__key__": f"{n}", **{name: np.full((8, 8, 3), look, np.uint8) for name, look in looks.items()}}
+        for n in range(3)
+    ]
+    manifest = cs.write_shards("memory://inspect-masks", {"easy": samples}, overwrite=True)
+    shown = cs.contact_sheet(manifest, height=48)
+    assert shown == cs.contact_sheet(manifest, height=48, member="image.png")
+    assert shown != cs.contact_sheet(manifest, height=48, member="cloth.png")
+    for sample in samples:
+        sample["png"] = sample.pop("cloth.png")
+    manifest = cs.write_shards("memory://inspect-masks", {"easy": samples}, overwrite=True)
+    assert cs.contact_sheet(manifest, height=48) == cs.contact_sheet(manifest, height=48, member="png")
+
+
 def test_data_without_images_have_no_contact_sheet() -> None:
     manifest = cs.write_shards("memory://inspect-none", {"easy": labelled(3)}, overwrite=True)
     with pytest.raises(ArgumentError, match="has no image, only cls, npy"):

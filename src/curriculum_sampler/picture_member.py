@@ -20,7 +20,9 @@ _ENDINGS = ("png", "jpg", "jpeg", "webp", "bmp", "ppm", "pgm", "tif", "tiff", "g
 
 
 def picture_member(dataset: CurriculumDataset, bucket: str) -> str:
-    """Return the extension of the picture in the first sample of a bucket; one without a dot comes before others.
+    """Return the extension of the picture in the first sample of a bucket.
+
+    Of several, one without a dot comes first, then one called ``image`` (it may have masks beside it), then by name.
 
     Raises:
         ArgumentError: It has none.
@@ -32,7 +34,7 @@ def picture_member(dataset: CurriculumDataset, bucket: str) -> str:
             f"The first sample of bucket {bucket!r} has no image, only {', '.join(members)}. Name the member that is one: "
             "member=."
         )
-    return min(pictures, key=lambda name: ("." in name, name))
+    return min(pictures, key=lambda name: ("." in name, not name.startswith("image."), name))
 
 
 def member_picture(sample: Mapping[str, Any], member: str) -> Image.Image:

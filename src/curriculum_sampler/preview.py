@@ -51,8 +51,8 @@ def contact_sheet(
         manifest: The data.
         samples_per_bucket: Most samples in a row.
         height: Height of each sample in pixels.
-        member: Extension of the image to show. Default: the first of the first sample, those without a dot before
-            others.
+        member: Extension of the image to show. Default: of the first sample's images one without a dot, else
+            ``image.*``, else the first by name.
         order: Names of all buckets, easiest first; needed where the manifest states no difficulties.
         difficulties: Key -> difficulty, for every sample.
 

@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="instead: a small model of how pictures look, fitted here and now",
     )
-    parser.add_argument("--member", metavar="EXT", help="picture for the probe (default: the first)")
+    parser.add_argument("--member", metavar="EXT", help="picture for the probe (default: that of inspect)")
     add_scores(parser, default="what build recorded, else buckets are compared only")
     add_order(parser)
 

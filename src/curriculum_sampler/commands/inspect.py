@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     sheet.add_argument("--preview", type=Path, metavar="FILE.png", help="draw one")
     sheet.add_argument("--samples", type=int, default=8, metavar="N", help="samples in a row (default: 8)")
     sheet.add_argument("--height", type=int, default=128, metavar="PIXELS", help="of a sample (default: 128)")
-    sheet.add_argument("--member", metavar="EXT", help="image to show (default: the first)")
+    sheet.add_argument("--member", metavar="EXT", help="image to show (default: png, jpg, ... or image.*)")
 
 
 def run(arguments: Namespace, terminal: Terminal) -> Answer:
