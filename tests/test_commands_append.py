@@ -177,6 +177,15 @@ def damaged(new: MemoryStorage) -> None:
     new.objects[name] = bytes(content)
 
 
+def test_a_split_may_be_appended_to_one_of_another_name(
+    data: Path, command: Commands, tmp_path: Path
+) -> None:
+    cs.write_shards(tmp_path / "new", {"easy": labelled(5)}, split="more")
+    ran = command("append", data, tmp_path / "new", "--from-split", "more")
+    assert ran.exit_code == 0, ran.err
+    assert cs.Manifest.load(data).bucket_sizes == {"easy": 17, "hard": 12, "medium": 12}
+
+
 def test_a_damaged_shard_is_not_appended(data: Path) -> None:
     new = MemoryStorage()
     cs.write_shards(new, {"easy": labelled(4)})

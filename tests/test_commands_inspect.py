@@ -68,10 +68,18 @@ def test_json_and_text_tell_the_same(data: Path, command: Commands) -> None:
     assert first["easy"] < first["medium"] < first["hard"]
 
 
-def test_the_histogram_shows_each_bucket_where_its_scores_are(data: Path, command: Commands) -> None:
-    ran = command("inspect", data, "--scores", "json:clutter", "--look-at", 0)
+@pytest.mark.parametrize("scores", ["json:clutter", "uneven.csv"])
+def test_the_histogram_shows_each_bucket_where_its_scores_are(
+    scores: str, data: Path, command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Twelve in one bin, and one beside it.
+    known = cs.sample_numbers(cs.Manifest.load(data), "json:clutter")
+    rows = [f"{key},{0 if key.startswith('easy') else score}\n" for key, score in known.items()]
+    (tmp_path / "uneven.csv").write_text("key,score\n" + "".join(rows))
+    ran = command("inspect", data, "--scores", scores, "--look-at", 0)
     bars = dict(re.findall(r"^  (\w+) +\|(.{40})\|$", ran.out, re.MULTILINE))
-    counts = command("inspect", data, "--scores", "json:clutter", "--json").told["histogram"]["counts"]
+    counts = command("inspect", data, "--scores", scores, "--json").told["histogram"]["counts"]
     assert list(bars) == list(BUCKETS)
     for name, drawn in bars.items():
         assert [char != " " for char in drawn] == [count > 0 for count in counts[name]]
@@ -115,6 +123,31 @@ def test_the_order_that_is_given_is_the_order_of_the_rows(data: Path) -> None:
     )
     noise = pictures(sheet, rows=3, columns=2, height=48, width=36).mean(axis=1)
     assert noise[0] > noise[2] > noise[1]
+
+
+def test_a_bucket_is_as_hard_as_the_middle_of_its_range() -> None:
+    ranges = {"wide": (0.0, 1.0), "narrow": (0.1, 0.3)}
+    buckets = {name: labelled(2) for name in ranges}
+    manifest = cs.write_shards("memory://inspect-middle", buckets, difficulties=ranges, overwrite=True)
+    assert [bucket.name for bucket in cs.survey_buckets(manifest)] == ["narrow", "wide"]
+
+
+def test_a_small_picture_keeps_its_pixels_and_one_without_a_dot_is_shown(tmp_path: Path) -> None:
+    (sample,) = cluttered("x", 1, 0.5, 0.5)
+    sample["mask.png"] = np.zeros((24, 18, 3), np.uint8)
+    sheet = cs.contact_sheet(cs.write_shards(tmp_path, {"x": [sample]}), height=48)
+    shown = np.asarray(sheet)[56:104, 206:][:, :36]
+    assert (shown == sample["png"].repeat(2, axis=0).repeat(2, axis=1)).all()
+
+
+@pytest.mark.parametrize("value", ["two", True, None, [1]])
+def test_a_difficulty_that_is_no_number_is_refused_by_key(value: object) -> None:
+    samples = [{"__key__": "a", "json": {"clutter": 0.5}}, {"__key__": "b", "json": {"clutter": value}}]
+    manifest = cs.write_shards("memory://inspect-number", {"easy": samples}, overwrite=True)
+    with pytest.raises(
+        ArgumentError, match=r"Sample 'b': its field 'clutter' is .* a finite number is wanted"
+    ):
+        cs.sample_numbers(manifest, "json:clutter")
 
 
 def test_a_picture_that_cannot_be_decoded_is_an_empty_place_and_no_end(tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ def test_every_sample_is_once_in_the_bucket_of_its_score(
     for bucket, (low, high) in new.difficulties.items():
         inside = [by_key[key] for key in found if found[key] == bucket]
         assert (low, high) == (min(inside), max(inside))
+    written = [
+        one.shard for placed in new.buckets.values() for one in placed if one.shard.name.startswith("new/")
+    ]
+    assert all(shard.samples == 1 or shard.num_bytes <= 5000 for shard in written)
     assert cs.verify_dataset(store).faults == ()
     lines = list(read_difficulties(store, "new"))
     dataset = cs.CurriculumDataset(new)
@@ -192,6 +196,14 @@ def test_a_cut_that_is_none_is_refused_before_anything_is_written(
     with pytest.raises(ArgumentError, match=message):
         cs.rebucket(data, scores, into="new", **cut)  # type: ignore[arg-type]
     assert sorted(data.rglob("*")) == before
+
+
+def test_a_key_in_two_samples_has_no_one_score() -> None:
+    store = MemoryStorage()
+    cs.write_shards(store, {"a": labelled(3), "b": labelled(3, first=2)})
+    scores = {f"{n:05}": n for n in range(5)}
+    with pytest.raises(ArgumentError, match="Two samples have the key '00002'"):
+        cs.rebucket(store, scores, into="new", shares={"low": 1, "high": 1})
 
 
 def test_without_scores_and_without_a_record_it_says_so(data: Path, command: Commands) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from curriculum_sampler.index import INDEX_SUFFIX, ShardIndex
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.storage import Storage
 
-from .command_fixtures import Commands, command, data, write_cluttered
+from .command_fixtures import BUCKETS, Commands, command, data, write_cluttered
 from .data_fixtures import WatchedStorage, labelled, s3_bucket, s3_endpoint, storage
 
 TAR = "train/easy/easy-000000.tar"
@@ -114,6 +115,10 @@ def test_an_interrupted_verification_goes_on_with_what_is_left(tmp_path: Path) -
     before = {name for name, _, _ in store.reads if name.endswith(".tar")}
     assert 0 < len(before) < 9
     store.reads.clear()
+    noted = record.read_bytes()
+    assert cs.verify_dataset(store, record=record, restart=True).continued == 0
+    record.write_bytes(noted)
+    store.reads.clear()
     with record.open("a") as file:  # a line that was torn by the end of the process
         file.write('{"name": "tra')
     found = cs.verify_dataset(store, record=record)
@@ -196,6 +201,37 @@ def test_one_shard_that_may_not_be_read_is_a_fault_among_others(data: Path) -> N
     (fault,) = cs.verify_dataset(data).faults
     assert TAR in fault.message
     assert fault.shard == TAR
+
+
+def test_shards_here_and_there_that_may_not_be_read_are_faults(data: Path) -> None:
+    for bucket in BUCKETS:
+        tar = data / "train" / bucket / f"{bucket}-000001.tar"
+        tar.unlink()
+        tar.mkdir()
+    assert len(cs.verify_dataset(data).faults) == 3
+
+
+def test_damage_on_the_way_is_no_fault() -> None:
+    class Noisy(WatchedStorage):
+        noise = 1
+
+        def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> Any:
+            stat = super().read_into(key, buffer, offset, etag)
+            if key.endswith(".tar") and self.noise:
+                self.noise -= 1
+                buffer[600] ^= 1
+            return stat
+
+    store = Noisy()
+    write_cluttered(store)
+    assert cs.verify_dataset(store).faults == ()
+    assert store.noise == 0
+
+
+def test_a_shard_in_two_splits_is_looked_at_once(data: Path) -> None:
+    scores = cs.sample_numbers(cs.Manifest.load(data), "json:clutter")
+    cs.rebucket(data, scores, into="two", thresholds={"low": 0, "high": 0.305})
+    assert cs.verify_dataset(data).shards == 9
 
 
 def test_a_damaged_manifest_is_no_traceback(data: Path, command: Commands) -> None:
