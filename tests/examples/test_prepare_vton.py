@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,8 +23,10 @@ from common.dress_code_layout import write_dress_code
 from common.factors import LEVELS
 from common.viton_hd_layout import write_viton_hd
 from common.vton_data import get_vton_dataset
+from PIL import Image
 
 import curriculum_sampler as cs
+from curriculum_sampler.command_line import main as curriculum_sampler
 from curriculum_sampler.difficulty_file import read_difficulties
 
 from ..build_fixtures import objects
@@ -32,6 +35,7 @@ from .garment_store import s3
 
 SIZE = {"height": 96, "width": 72}
 SCRIPT = Path(prepare_vton.__file__)
+GUIDE = Path(__file__).parents[2] / "docs" / "prepare_vton_data.md"
 SHARE = ("--validation_share", "0.2")
 
 
@@ -304,6 +308,39 @@ def test_a_dress_code_build_to_s3_goes_on_after_a_kill_and_is_whole(
     assert prepare_vton.main(words) == 0
     assert stored(s3, "dress-code/") == objects(dress_code_shards)
     assert cs.verify_dataset(place, endpoint_url=s3).faults == ()
+
+
+def test_the_guide_runs(
+    viton_hd: Path, dress_code: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command but the training, which other tests run: here the trainers' data set opens what they would read."""
+    boto3.client("s3", endpoint_url=s3).create_bucket(Bucket="my-bucket")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    text = GUIDE.read_text()
+    for name, tree in (("/data/zalando-hd-resized", viton_hd), ("/data/DressCode", dress_code)):
+        text = text.replace(name, str(tree))
+    shell = "".join(re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    ran = []
+    for words in map(shlex.split, shell.splitlines()):
+        ran.append(" ".join(words[:2]))
+        match words:
+            case ["python", "examples/prepare_vton.py", *more]:
+                more[more.index("--processes") + 1] = "1"
+                assert prepare_vton.main(more) == 0
+            case ["curriculum-sampler", *more]:
+                assert curriculum_sampler(more) == 0
+            case ["export", told]:
+                prefixes = told.removeprefix("S3_PREFIXES=").split()
+                sizes = get_vton_dataset(s3_prefixes=prefixes).manifest.bucket_sizes
+                assert sum(sizes.values()) > 80
+            case _:
+                assert words == ["bash", "examples/train_all.sh"]
+    assert len(ran) == 7
+    for name in ("people.png", "garments.png"):
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.height > 400
 
 
 def stored(endpoint: str, prefix: str) -> dict[str, bytes]:
