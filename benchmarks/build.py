@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import random
 import resource
 import shutil
@@ -31,10 +30,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from machine import machine
+from marked_page import replace_between_markers
 from process_cost import cpu_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- build: begin -->", "<!-- build: end -->"
 SHARD_BYTES = 64 << 20
 SHARES = {"easy": 0.4, "medium": 0.35, "hard": 0.25}
 
@@ -260,9 +260,7 @@ def main() -> None:
     packages = ["curriculum-sampler", *(name for name in ("litdata", "webdataset") if name in peers)]
     report = {
         "machine": {
-            "cpu": _cpu(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
+            **machine(),
             "load_before": before,
             "load_after": os.getloadavg(),
             "versions": {name: version(name) for name in packages},
@@ -278,21 +276,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.docs:
-        text = arguments.docs.read_text()
-        above, _, rest = text.partition(BEGIN)
-        _, end, below = rest.partition(END)
-        if not end:
-            raise SystemExit(
-                f"{arguments.docs}: there is no {BEGIN} ... {END} for the table. Add both lines."
-            )
-        arguments.docs.write_text(f"{above}{BEGIN}\n\n{table}\n\n{END}{below}")
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+        replace_between_markers(arguments.docs, "build", table)
 
 
 if __name__ == "__main__":

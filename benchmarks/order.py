@@ -13,7 +13,6 @@ A whole run writes ``benchmarks/results/order.json``; ``--docs docs/benchmarks.m
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,8 +21,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from machine import machine
+from marked_page import replace_between_markers
 from order_peers import BATCH, PEERS, Peer, first
-from order_tables import as_markdown, replace_between_markers
+from order_tables import as_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (10**6, 10**8, 10**12)
@@ -47,7 +48,7 @@ def main() -> None:
         return
     names = [name for name in PEERS if not arguments.only or name in arguments.only]
     load_before = os.getloadavg()
-    report: dict[str, Any] = {"machine": _machine(), "quick": arguments.quick, "speed": {}, "mixture": {}}
+    report: dict[str, Any] = {"machine": machine(), "quick": arguments.quick, "speed": {}, "mixture": {}}
     for name in names:
         for size in SIZES:
             runs = [_run_case("speed", name, size, arguments) for _ in range(arguments.repeats)]
@@ -60,7 +61,7 @@ def main() -> None:
     tables = as_markdown(report)
     print(tables)
     if arguments.docs:
-        replace_between_markers(arguments.docs, tables)
+        replace_between_markers(arguments.docs, "order", tables)
 
 
 def _arguments() -> argparse.Namespace:
@@ -229,19 +230,6 @@ def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
         elif isinstance(value, bool):
             joined[key] = all(run[key] for run in runs)
     return joined
-
-
-def _machine() -> dict[str, Any]:
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
-"""The results of ``order.py`` as Markdown, and where they stand in the documentation."""
+"""The results of ``order.py`` as Markdown."""
 
-from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- order: begin -->", "<!-- order: end -->"
 OURS = "ours"
 
 
@@ -92,13 +90,3 @@ def _deviations(mixture: dict[str, Any]) -> str:
         worst = [by_label[label] for label in labels]
         rows.append([name, *(f"{w['batch']:.2f} / {w['any_256']:.2f} / {w['prefix']:,.2f}" for w in worst)])
     return _lines(rows)
-
-
-def replace_between_markers(page: Path, tables: str) -> None:
-    """Put the tables between the page's two marker lines, in place of what stood there."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page}: got no {BEGIN} ... {END}, between which the tables go. Add both lines.")
-    page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")

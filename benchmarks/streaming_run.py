@@ -4,22 +4,22 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from machine import machine
+from marked_page import replace_between_markers
 from nginx import Server, serving
 from streaming_cases import READERS, measure
 from streaming_data import BATCH, Data, data_set, warm
 from streaming_peers import OURS, PEERS
-from streaming_tables import as_markdown, replace_between_markers
+from streaming_tables import as_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "streaming.py"
@@ -58,7 +58,7 @@ def main(description: str) -> None:
     data.make()
     load_before = os.getloadavg()
     report: dict[str, Any] = {
-        "machine": _machine(),
+        "machine": machine(),
         "small": arguments.small,
         "repeats": arguments.repeat,
         "limit_rate": arguments.limit_rate,
@@ -72,7 +72,7 @@ def main(description: str) -> None:
     tables = as_markdown(report)
     print(tables)
     if arguments.docs:
-        replace_between_markers(arguments.docs, tables)
+        replace_between_markers(arguments.docs, "streaming", tables)
 
 
 def _arguments(description: str) -> argparse.Namespace:
@@ -306,15 +306,3 @@ def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in ("waits_ms", "versions", "order")}
-
-
-def _machine() -> dict[str, Any]:
-    return {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()}
-
-
-def _cpu() -> str:
-    lines: Iterator[str] = iter(Path("/proc/cpuinfo").read_text().splitlines())
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )

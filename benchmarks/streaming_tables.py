@@ -1,10 +1,7 @@
-"""The results of ``streaming.py`` as Markdown, and where they stand in the documentation."""
+"""The results of ``streaming.py`` as Markdown."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-BEGIN, END = "<!-- streaming: begin -->", "<!-- streaming: end -->"
 
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
@@ -129,13 +126,3 @@ def _exact(row: Row) -> str:
 def _brief(refusal: str) -> str:
     text = refusal.replace("|", "/")
     return text if len(text) <= 160 else f"{text[:157]}..."
-
-
-def replace_between_markers(page: Path, tables: str) -> None:
-    """Put the tables between the page's two marker lines, in place of what stood there."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page}: got no {BEGIN} ... {END}, between which the tables go. Add both lines.")
-    page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")

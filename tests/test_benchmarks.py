@@ -63,13 +63,13 @@ def test_the_tables_replace_what_stood_between_the_markers(quick_run):
 def test_a_page_without_markers_is_refused_and_left_alone(tmp_path):
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        from order_tables import replace_between_markers
+        from marked_page import replace_between_markers
     finally:
         sys.path.remove(str(BENCHMARKS))
     page = tmp_path / "page.md"
     page.write_text("nothing here\n")
     with pytest.raises(ValueError, match="Add both lines"):
-        replace_between_markers(page, "| table |")
+        replace_between_markers(page, "order", "| table |")
     assert page.read_text() == "nothing here\n"
 
 
