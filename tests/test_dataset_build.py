@@ -3,7 +3,9 @@
 # ruff: noqa: F401, F811 -- imported fixtures are requested by name
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
 import os
 import signal
@@ -31,6 +33,7 @@ from curriculum_sampler.local_storage import LocalStorage
 from curriculum_sampler.manifest import Manifest
 from curriculum_sampler.memory_storage import MemoryStorage
 from curriculum_sampler.s3 import S3Storage
+from curriculum_sampler.whole_tar import whole_tar
 
 from .build_fixtures import (
     Generated,
@@ -242,6 +245,26 @@ def test_a_build_killed_at_any_write_goes_on_and_the_bytes_are_the_same(
         assert not list(work.rglob("*.jsonl")), "the journal of a finished build was left"
 
 
+def test_an_overwriting_build_killed_at_any_write_never_leaves_a_manifest_of_old_and_new_shards(
+    pictures: Path, tmp_path: Path
+) -> None:
+    options = {"score": "json:difficulty", "samples_per_shard": 40}
+    expected = whole(
+        functools.partial(build_dataset, work_dir=tmp_path), pictures, tmp_path / "whole", seed=2, **options
+    )
+    for dies_at in range(len(expected) + 1):
+        work, out = tmp_path / f"work-{dies_at}", tmp_path / f"out-{dies_at}"
+        build_dataset(pictures, out, work_dir=work, seed=1, **options)
+        again = functools.partial(build_dataset, pictures, work_dir=work, seed=2, overwrite=True, **options)
+        with pytest.raises(Killed):
+            again(MortalStorage(out, dies_at=dies_at))
+        with contextlib.suppress(ArgumentError):  # there is no split
+            for placed in itertools.chain(*Manifest.load(out).buckets.values()):
+                whole_tar(placed)
+        again(out)
+        assert objects(out) == expected
+
+
 def test_a_build_killed_at_any_line_of_its_journal_goes_on(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +386,18 @@ def test_another_plan_goes_on_from_the_scores_and_rewrites_what_it_must(
     assert report.bucket_sizes == {"train": {"easy": 135, "hard": 15}}
     dataset = CurriculumDataset(Manifest.load(tmp_path / "out"), decode=None)
     assert len(list(dataset.sequential())) == 150
+
+
+def test_what_any_earlier_plan_of_a_build_wrote_is_its_own(
+    build: Any, pictures: Path, tmp_path: Path
+) -> None:
+    for samples_per_shard, dies_at in ((8, 17), (50, 2)):
+        mortal = MortalStorage(tmp_path / "out", dies_at=dies_at)
+        with pytest.raises(Killed):
+            build(pictures, mortal, score="json:difficulty", samples_per_shard=samples_per_shard)
+    build(pictures, tmp_path / "out", score="json:difficulty", samples_per_shard=8)
+    build(pictures, tmp_path / "whole", score="json:difficulty", samples_per_shard=8)
+    assert objects(tmp_path / "out") == objects(tmp_path / "whole")
 
 
 def test_a_source_that_changed_since_a_kill_is_built_as_it_is_now(build: Any, tmp_path: Path) -> None:
