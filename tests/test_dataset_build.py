@@ -414,6 +414,17 @@ def test_a_source_that_changed_since_a_kill_is_built_as_it_is_now(build: Any, tm
     assert objects(tmp_path / "out") == objects(tmp_path / "whole")
 
 
+def test_of_other_samples_than_those_of_a_killed_build_nothing_is_taken_for_known(
+    build: Any, tmp_path: Path
+) -> None:
+    others = [{**sample, "json": told(500 + n)} for n, sample in enumerate(samples())]
+    with pytest.raises(Killed):
+        build(samples(), MortalStorage(tmp_path / "out", dies_at=3), score="json:difficulty")
+    assert build(others, tmp_path / "out", score="json:difficulty").scored == 20
+    build(others, tmp_path / "whole", score="json:difficulty")
+    assert objects(tmp_path / "out") == objects(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("suffix", ["", INDEX_SUFFIX])
 def test_a_shard_that_was_damaged_or_lost_since_a_kill_is_written_again(
     build: Any, pictures: Path, tmp_path: Path, suffix: str
