@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,7 @@ import curriculum_sampler as cs
 from curriculum_sampler.errors import ArgumentError, StorageError
 from curriculum_sampler.index import INDEX_SUFFIX, ShardIndex
 from curriculum_sampler.memory_storage import MemoryStorage
-from curriculum_sampler.storage import Storage
+from curriculum_sampler.storage import ObjectStat, Storage
 
 from .command_fixtures import Commands, command, data, write_cluttered
 from .data_fixtures import WatchedStorage, labelled, s3_bucket, s3_endpoint, storage
@@ -178,21 +177,32 @@ def test_a_record_of_another_data_set_or_another_file_is_left_alone(data: Path, 
         assert path.read_bytes() == before
 
 
-def test_a_store_that_is_away_is_an_error_and_not_a_list_of_faults() -> None:
-    class Away(MemoryStorage):
-        is_away = False
+class Away(MemoryStorage):
+    """A store that cannot be asked for names that end so."""
 
-        def stat(self, key: str) -> cs.storage.ObjectStat:  # type: ignore[name-defined]
-            if self.is_away and key.endswith(".tar"):
-                raise StorageError("no route to host. Check the network.")
-            return super().stat(key)
+    away = "nothing ends so"
 
+    def stat(self, key: str) -> ObjectStat:
+        if key.endswith(self.away):
+            raise StorageError("no route to host. Check the network.")
+        return super().stat(key)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_store_that_is_away_is_an_error_and_not_a_list_of_faults(fast: bool) -> None:
     store = Away()
     write_cluttered(store)
-    store.is_away = True
-    for fast in (False, True):
-        with pytest.raises(StorageError, match="no route to host"):
-            cs.verify_dataset(store, fast=fast)
+    store.away = ".tar"
+    with pytest.raises(StorageError, match="no route to host"):
+        cs.verify_dataset(store, fast=fast)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_shards_here_and_there_that_cannot_be_read_are_faults(fast: bool) -> None:
+    store = Away()
+    write_cluttered(store)
+    store.away = "-000001.tar"
+    assert len(cs.verify_dataset(store, fast=fast).faults) == 3
 
 
 def test_one_shard_that_may_not_be_read_is_a_fault_among_others(data: Path) -> None:
@@ -203,27 +213,13 @@ def test_one_shard_that_may_not_be_read_is_a_fault_among_others(data: Path) -> N
     assert fault.shard == TAR
 
 
-def test_shards_here_and_there_that_may_not_be_read_are_faults() -> None:
-    class Partly(MemoryStorage):
-        is_away = False
-
-        def stat(self, key: str) -> cs.storage.ObjectStat:  # type: ignore[name-defined]
-            if self.is_away and key.endswith("-000001.tar"):
-                raise StorageError("permission denied. Check your rights.")
-            return super().stat(key)
-
-    store = Partly()
-    write_cluttered(store)
-    store.is_away = True
-    for fast in (False, True):
-        assert len(cs.verify_dataset(store, fast=fast).faults) == 3
-
-
 def test_damage_on_the_way_is_no_fault() -> None:
     class Noisy(WatchedStorage):
         noise = 1
 
-        def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> Any:
+        def read_into(
+            self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None
+        ) -> ObjectStat:
             stat = super().read_into(key, buffer, offset, etag)
             if key.endswith(".tar") and self.noise:
                 self.noise -= 1
