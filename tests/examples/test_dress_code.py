@@ -117,6 +117,26 @@ def test_every_label_of_the_data_set_means_something() -> None:
     assert len(LABELS) == 18
     assert LABELS[4:8] == (Parse.UPPER, Parse.SKIRT, Parse.PANTS, Parse.DRESS)
     assert LABELS[14:16] == (Parse.LEFT_ARM, Parse.RIGHT_ARM)
+    # The others in words of the data set: hat, hair, sunglasses; belt, shoes, head, legs; bag, scarf.
+    assert LABELS[:4] == (Parse.BACKGROUND, Parse.HAT, Parse.HAIR, Parse.SUNGLASSES)
+    assert LABELS[8:11] == (Parse.PANTS, Parse.LEFT_SHOE, Parse.RIGHT_SHOE)
+    assert LABELS[11:14] == (Parse.FACE, Parse.LEFT_LEG, Parse.RIGHT_LEG)
+    assert LABELS[16:] == (Parse.GLOVE, Parse.SCARF)
+
+
+def test_a_joint_at_the_rim_is_one_that_was_not_found(tree: Path) -> None:
+    path = tree / "upper_body/keypoints/000000_2.json"
+    told = json.loads(path.read_text())
+    told["keypoints"][0], told["keypoints"][2] = [100.0, 1.0, 1.0, 0.0], [1.0, 100.0, 1.0, 2.0]
+    path.write_text(json.dumps(told))
+    joints = samples(tree)[0]["json"]["keypoints"]
+    assert joints[JOINTS.index("nose")] == joints[JOINTS.index("right_shoulder")] == [0, 0, 0]
+    assert joints[JOINTS.index("left_shoulder")] != [0, 0, 0]
+
+
+def test_what_is_taken_of_a_tree_is_part_of_its_identity(written: Path) -> None:
+    taken = ("", ",split=test", ",split=all", ",category=dresses", ",category=dresses,split=test")
+    assert len({source(f"{written},accept-license{options}").identity for options in taken}) == len(taken)
 
 
 def test_masks_that_are_there_are_taken(tree: Path) -> None:

@@ -171,6 +171,20 @@ def test_joints_follow_a_picture_that_was_made_smaller(tree: Path) -> None:
         first(source(tree))
 
 
+def test_a_joint_without_confidence_is_one_that_was_not_found(tree: Path) -> None:
+    path = tree / "train/openpose_json" / f"{NAMES[0]}_keypoints.json"
+    told = json.loads(path.read_text())
+    told["people"][0]["pose_keypoints_2d"][6:9] = [12.0, 20.0, 0.0]
+    path.write_text(json.dumps(told))
+    assert first(source(tree))["json"]["keypoints"][2] == [0, 0, 0]
+
+
+def test_a_folder_whose_name_has_commas_is_found(tree: Path, tmp_path: Path) -> None:
+    place = tree.rename(tmp_path / "a,tree,split=test")
+    assert [entry.key for entry in source(place).entries()] == [f"train-{name}" for name in NAMES]
+    assert len(list(source(f"{place},split=test").entries())) == 3
+
+
 def test_of_a_picture_without_people_all_joints_are_missing(tree: Path) -> None:
     (tree / "train/openpose_json" / f"{NAMES[0]}_keypoints.json").write_text('{"people": []}')
     assert not np.array(first(source(tree))["json"]["keypoints"]).any()
