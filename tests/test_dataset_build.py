@@ -405,11 +405,11 @@ def test_a_source_that_changed_since_a_kill_is_built_as_it_is_now(build: Any, tm
     options = {"score": "json:difficulty", "samples_per_shard": 8}
     with pytest.raises(Killed):
         build(source, MortalStorage(tmp_path / "out", dies_at=9), **options)
-    (source / "0003.json").write_text(json.dumps({**told(3), "difficulty": 5}))
+    (source / "0005.json").write_text(json.dumps({**told(5), "difficulty": 5}))  # it was easy
     (source / "0140.json").unlink()
     (source / "0140.png").unlink()
     report = build(source, tmp_path / "out", **options)
-    assert report.scored == 4 + 22, "the samples of the task of 0003, and those of the last"
+    assert report.scored == 4 + 22, "the samples of the task of 0005, and those of the last"
     build(source, tmp_path / "whole", **options)
     assert objects(tmp_path / "out") == objects(tmp_path / "whole")
 
@@ -571,6 +571,10 @@ def test_a_destination_in_the_source_is_refused(build: Any, tmp_path: Path) -> N
     source = picture_folder(tmp_path / "pictures", 10)
     with pytest.raises(ArgumentError, match=r"lies in the source .*pictures.*Choose a destination beside it"):
         build(source, source / "out", score="json:difficulty")
+    build(source, tmp_path / "tars", score="json:difficulty")
+    with pytest.raises(ArgumentError, match=r"lies in the source .*tars.*Choose a destination beside it"):
+        build(tmp_path / "tars", tmp_path / "tars" / "out", score="json:difficulty")
+    assert not (tmp_path / "tars" / "out").exists()
 
 
 def test_a_full_disk_leaves_a_build_that_goes_on(build: Any, pictures: Path, tmp_path: Path) -> None:
