@@ -169,6 +169,9 @@ def test_later_data_is_cut_by_the_stored_rule(build: Any, pictures: Path, tmp_pa
     later = picture_folder(tmp_path / "later", 40)
     score = {key: options[key] for key in ("score", "category")}
     build(later, tmp_path / "more", rule=tmp_path / "out" / "difficulty.json", splits={"later": 1}, **score)
+    for own in ({"quarantine": 0.05}, {"weights": {"bright": 1}}):
+        with pytest.raises(ArgumentError, match="a stored rule has weights and quarantine of its own"):
+            build(later, tmp_path / "other", rule=tmp_path / "out", splits={"later": 1}, **score, **own)
     before = {line["key"]: line.get("bucket") for line in lines}
     after = list(read_difficulties(LocalStorage(tmp_path / "more"), "later"))
     assert {line["key"]: line.get("bucket") for line in after} == {
@@ -195,6 +198,11 @@ def test_given_labels_are_the_buckets(build: Any, pictures: Path, tmp_path: Path
     assert not (tmp_path / "out" / "difficulty.json").exists()
     areas = [told(number)["area"] for number in range(0, 150, 2)]
     assert report.difficulties["train"]["easy"] == (min(areas), max(areas))
+    rest = build(pictures, tmp_path / "rest", label="json:level", score="json:area", quarantine=0.1)
+    assert rest.quarantined == 150 - sum(rest.bucket_sizes["train"].values()) > 0
+    assert (
+        max(high for _, high in rest.difficulties["train"].values()) < report.difficulties["train"]["hard"][1]
+    )
     unscored = build(pictures, tmp_path / "bare", label="json:level", splits="json:level")
     assert unscored.bucket_sizes == {"easy": {"easy": 75}, "hard": {"hard": 75}}
     assert Manifest.load(tmp_path / "bare", split="easy").difficulties == {}
@@ -210,6 +218,16 @@ def test_thresholds_are_the_lowest_scores_of_their_buckets(
     thresholds = {"very_easy": 0.0, "rest": np.float64(0.25)}
     build(pictures, tmp_path / "again", score="json:difficulty", thresholds=thresholds)
     assert objects(tmp_path / "again") == objects(tmp_path / "out")
+
+
+def test_numbers_may_be_numpys(build: Any, pictures: Path, tmp_path: Path) -> None:
+    options = {"score": "json:difficulty", "weights": {"difficulty": 2}, "quarantine": 0.25, "seed": 3}
+    options |= {"shares": {"easy": 1, "hard": 3}, "samples_per_shard": 20}
+    build(pictures, tmp_path / "plain", **options)
+    options |= {"weights": {"difficulty": np.float32(2)}, "quarantine": np.float32(0.25), "seed": np.int64(3)}
+    options |= {"shares": {"easy": np.int64(1), "hard": np.int64(3)}, "samples_per_shard": np.int32(20)}
+    build(pictures, tmp_path / "numpy", **options)
+    assert objects(tmp_path / "numpy") == objects(tmp_path / "plain")
 
 
 # --- killed, and continued

@@ -69,19 +69,24 @@ class Cut:
                 )
         if self.splits is not None and not self.splits:
             raise ArgumentError("splits: got none. Name at least one, such as {'train': 0.9, 'val': 0.1}.")
-        whole("seed", self.seed)
-        whole("max_shard_bytes", self.max_shard_bytes, least=1)
+        # NumPy's whole numbers count; what is derived from them is that of Python's.
+        object.__setattr__(self, "seed", whole("seed", self.seed))
+        object.__setattr__(self, "max_shard_bytes", whole("max_shard_bytes", self.max_shard_bytes, least=1))
         if self.samples_per_shard is not None:
-            whole("samples_per_shard", self.samples_per_shard, least=1)
+            number = whole("samples_per_shard", self.samples_per_shard, least=1)
+            object.__setattr__(self, "samples_per_shard", number)
 
     @property
     def identity(self) -> str:
         """Names the cut."""
-        told: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name != "rule"}
-        # Their order tells which bucket is the harder one.
-        for name in ("shares", "thresholds", "splits"):
+        told: dict[str, Any] = {}
+        for name in (name for name in self.__slots__ if name != "rule"):
+            value = getattr(self, name)
+            # The order of a mapping tells which bucket is the harder one. Numbers may be NumPy's, which are no JSON.
             told[name] = (
-                None if told[name] is None else [[key, repr(value)] for key, value in told[name].items()]
+                [[key, repr(number)] for key, number in value.items()]
+                if isinstance(value, Mapping)
+                else repr(value)
             )
         return digest([told, self.rule and self.rule.to_bytes().decode()])
 
