@@ -250,6 +250,8 @@ def test_a_shuffle_holds_every_sample_once_in_an_order_of_its_own(size: int) -> 
     assert np.sort(hard.order).tolist() == list(range(1, 2 * size, 2))
     if size > 4:
         assert (easy.order != hard.order - 1).any(), "two buckets are shuffled alike"
+        train, val = shuffle(buckets, splits, ["train", "val"], ["easy"], seed=3)
+        assert (train.order != val.order - 1).any(), "two splits are shuffled alike"
 
 
 def test_names_are_sorted_and_keep_their_samples() -> None:
