@@ -257,7 +257,7 @@ def test_an_iterable_is_set_down_once_and_known_by_its_content(tmp_path: Path) -
     def samples(last: int) -> Any:
         return ({"__key__": f"{number}", "json": told(number)} for number in range(last))
 
-    first, again, other = (spool(samples(last), tmp_path) for last in (9, 9, 8))
+    first, other, again = (spool(samples(last), tmp_path) for last in (9, 8, 9))
     assert first.identity == again.identity
     assert list(first.entries()) == list(again.entries())
     assert other.identity != first.identity
