@@ -99,6 +99,7 @@ def test_another_table_function_or_batch_is_another_identity(tmp_path: Path) -> 
     for loss in (1, 2):
         path.write_text(f"key,loss\na,{loss}\n")
         found.add(Scoring.of([str(path)], None, 1, {}).identity)
+        found.add(Scoring.of([], None, 1, {"group": f"{path}"}).identity)
     for score in (
         "json:a",
         "json:b",
@@ -113,7 +114,7 @@ def test_another_table_function_or_batch_is_another_identity(tmp_path: Path) -> 
             ).identity
         )
     found |= {Scoring.of([], len, size, {}).identity for size in (1, 2)}
-    assert len(found) == 10
+    assert len(found) == 12
     assert Scoring.of([picture], None, 1, {}).identity in found
 
 
