@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,7 +93,9 @@ def joined_ranks() -> Iterator[Ranks]:
     try:
         yield Ranks(rank, world_size, device)
         # A thread of gloo may still be letting go of the last collective's tensors, for which it needs the interpreter:
-        # one that is ending would abort the process. While all wait for each other, the thread has its turn.
+        # one that is ending would abort the process. Nothing tells when it is done (a device mesh keeps the group and
+        # its threads to the end), and a barrier is waited for by another of its threads: so it gets a moment.
         distributed.barrier()
+        time.sleep(0.1)
     finally:
         distributed.destroy_process_group()
