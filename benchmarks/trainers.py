@@ -144,7 +144,7 @@ def measured(
 
 def whole_steps(trainer: str, batch: int) -> int:
     """Optimiser steps of the specification's whole curriculum."""
-    stages = cs.StageSchedule.load(EXAMPLES / "common" / "curricula" / f"{trainer}.toml").stages
+    stages = cs.StageSchedule.load(trainer).stages
     per_unit = {"steps": 1.0, "epochs": EPOCH_SAMPLES / batch}
     return sum(math.ceil(stage.length * per_unit[stage.unit]) for stage in stages)
 

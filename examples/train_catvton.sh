@@ -25,7 +25,7 @@ source "$EXAMPLES/stages.sh"
 # shellcheck source-path=SCRIPTDIR source=demo/tiny.sh
 source "$EXAMPLES/demo/tiny.sh"
 
-CURRICULUM=$EXAMPLES/common/curricula/catvton.toml
+CURRICULUM=$REPOSITORY/src/curriculum_sampler/presets/catvton.toml
 FOLDER=$OUTPUT_ROOT/checkpoints_catvton_curriculum
 
 if [[ ${1:-} == --tiny ]]; then

@@ -25,7 +25,7 @@ source "$EXAMPLES/stages.sh"
 # shellcheck source-path=SCRIPTDIR source=demo/tiny.sh
 source "$EXAMPLES/demo/tiny.sh"
 
-CURRICULUM=$EXAMPLES/common/curricula/dit.toml
+CURRICULUM=$REPOSITORY/src/curriculum_sampler/presets/dit.toml
 FOLDER=$OUTPUT_ROOT/checkpoints_dit_curriculum
 
 if [[ ${1:-} == --tiny ]]; then

@@ -25,7 +25,7 @@ source "$EXAMPLES/stages.sh"
 # shellcheck source-path=SCRIPTDIR source=demo/tiny.sh
 source "$EXAMPLES/demo/tiny.sh"
 
-CURRICULUM=$EXAMPLES/common/curricula/vtongan.toml
+CURRICULUM=$REPOSITORY/src/curriculum_sampler/presets/vtongan.toml
 FOLDER=$OUTPUT_ROOT/checkpoints_vtongan_curriculum
 
 if [[ ${1:-} == --tiny ]]; then

@@ -31,8 +31,9 @@ HEAVY = [
 # Lowest first; a module may import those before it. ``plan`` and ``schedule`` know each other's types only.
 LAYERS = [
     *("errors", "keys", "checks", "quota", "permutation", "draws", "exposure", "segment"),
-    *("plan", "schedule", "cut", "difficulty_rule", "assignment", "order"),
+    *("plan", "preset", "schedule", "cut", "difficulty_rule", "assignment", "order"),
     *("foreseen", "foresight", "state", "sampler"),
+    *("timeline", "simulation"),
 ]
 PURE = {*LAYERS}
 

@@ -11,7 +11,7 @@ from common.arguments import CURRICULA, parse_with_presets, shared_parser
 
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {
-        "curriculum_config": CURRICULA / "catvton.toml",
+        "curriculum_config": "catvton",
         "height": 512,
         "width": 384,
         "train_batch_size": 16,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import curriculum_sampler as cs
 from curriculum_sampler.errors import ArgumentError
 
 CURRICULA = Path(__file__).resolve().parent / "curricula"
@@ -38,7 +39,9 @@ def shared_parser(description: str) -> argparse.ArgumentParser:
         help="s3:// or local; repeatable, brace patterns",
     )
     data.add_argument("--endpoint_url", help="S3 server other than AWS's; AWS_ENDPOINT_URL does the same")
-    data.add_argument("--curriculum_config", type=Path, help="TOML file with the stages")
+    data.add_argument(
+        "--curriculum_config", type=Path, help="TOML file with the stages, or catvton, dit, vtongan"
+    )
     data.add_argument("--difficulty", help="train this one stage only (a stage's name, not a bucket's)")
     data.add_argument("--height", type=int)
     data.add_argument("--width", type=int)
@@ -206,9 +209,11 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name, None)
         if value is not None and not least <= value <= largest:
             raise ArgumentError(f"--{name} {value}: it is a number from {least} to {largest}. Correct it.")
-    if args.curriculum_config is not None and not Path(args.curriculum_config).is_file():
+    config = args.curriculum_config
+    if config is not None and str(config) not in cs.StageSchedule.presets() and not Path(config).is_file():
         raise ArgumentError(
-            f"--curriculum_config {args.curriculum_config}: there is no such file. Correct the path."
+            f"--curriculum_config {config}: there is no such file, and the curricula that need none are"
+            f" {', '.join(cs.StageSchedule.presets())}. Correct the path."
         )
     if args.learning_rate is not None and args.difficulty is None:
         raise ArgumentError(

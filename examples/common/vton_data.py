@@ -21,7 +21,7 @@ from PIL import Image
 
 import curriculum_sampler as cs
 
-DEFAULT_CURRICULUM = Path(__file__).parent / "curricula" / "catvton.toml"
+DEFAULT_CURRICULUM = "catvton"
 """The curriculum in force when none is given: Easy -> Medium -> Hard."""
 
 
@@ -49,7 +49,7 @@ def get_vton_dataset(
         height: Rows of the pictures a model sees; ``None`` leaves them as stored.
         width: Columns, likewise.
         endpoint_url: S3 endpoint, when it is neither AWS nor named by ``AWS_ENDPOINT_URL``.
-        curriculum: A TOML or JSON file, or a schedule.
+        curriculum: A TOML or JSON file, the name of a preset of the package, or a schedule.
         flip_probability: Share of the samples that are mirrored, all pictures of a sample alike.
 
     Raises:

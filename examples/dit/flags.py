@@ -14,7 +14,7 @@ from curriculum_sampler.errors import ArgumentError
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {
         "model_size": "l_2",
-        "curriculum_config": CURRICULA / "dit.toml",
+        "curriculum_config": "dit",
         "height": 512,
         "width": 384,
         "train_batch_size": 32,

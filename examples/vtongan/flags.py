@@ -33,7 +33,7 @@ ADVERSARIAL_TERMS = ("hinge", "feature_matching")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {
-        "curriculum_config": CURRICULA / "vtongan.toml",
+        "curriculum_config": "vtongan",
         "height": 512,
         "width": 384,
         "train_batch_size": 8,

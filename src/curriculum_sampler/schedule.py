@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from .checks import finite
 from .errors import ArgumentError
 from .plan import Plan
+from .preset import preset_names, preset_text
 from .quota import exact_share
 
 EpochSize: TypeAlias = Literal["stage", "all"] | int
@@ -392,14 +393,34 @@ class StageSchedule:
 
     @classmethod
     def load(cls, path: str | Path) -> StageSchedule:
-        """Read a ``.toml`` or ``.json`` file. A missing file is a ``FileNotFoundError``."""
+        """Read a ``.toml`` or ``.json`` file, or a preset by its name (see ``presets``).
+
+        Raises:
+            ArgumentError: The file's text is no schedule, or it is no name of a preset.
+            FileNotFoundError: There is no such file.
+
+        >>> len(StageSchedule.load(StageSchedule.presets()[0]).stages)
+        3
+        """
         path = Path(path)
+        if str(path) in preset_names():
+            return cls.from_toml(preset_text(str(path)))
+        if not path.suffix:
+            raise ArgumentError(
+                f"{path}: this is neither a preset ({', '.join(preset_names())}) nor a file that ends in .toml or .json. "
+                "Name one of these."
+            )
         _check_suffix(path)
         read = cls.from_toml if path.suffix == ".toml" else cls.from_json
         try:
             return read(path.read_text(encoding="utf-8"))
         except ArgumentError as error:
             raise ArgumentError(f"{path}: {error}") from error
+
+    @staticmethod
+    def presets() -> tuple[str, ...]:
+        """Return the names of the schedules that come with the package; ``load`` takes them for a file's."""
+        return preset_names()
 
     def save(self, path: str | Path) -> None:
         """Write a ``.toml`` or ``.json`` file."""

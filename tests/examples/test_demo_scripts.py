@@ -180,7 +180,7 @@ def test_what_a_real_run_lacks_is_named_at_once(tmp_path: Path) -> None:
 
     import curriculum_sampler as cs
 
-    schedule = cs.StageSchedule.load(EXAMPLES / "common" / "curricula" / "catvton.toml")
+    schedule = cs.StageSchedule.load("catvton")
     data = str(tmp_path / "data")
     write_bucketed_shards(data, {"train": {"easy": 1, "hard": 1}}, height=32, width=24)
     without_medium, without_val = lacking_data([data], schedule)

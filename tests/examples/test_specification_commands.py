@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import wandb
-from common.arguments import CURRICULA
 from common.bucketed_shards import rendered_bucket
 from common.vton_data import get_vton_dataset
 
@@ -98,7 +97,7 @@ def test_a_script_trains_its_models_from_easy_to_hard(
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_one_process_trains_the_same_stages(trainer: str) -> None:
-    schedule = cs.StageSchedule.load(CURRICULA / f"{trainer}.toml")
+    schedule = cs.StageSchedule.load(trainer)
     unit = "epochs" if trainer == "dit" else "steps"
     total, found = 0, []
     for stage in schedule.stages:
@@ -176,7 +175,7 @@ def test_a_customised_call_plans_what_it_says(
     runs: Runs, very_easy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     declared = tmp_path / "curriculum.toml"
-    declared.write_text((CURRICULA / "catvton.toml").read_text() + VERY_EASY)
+    declared.write_text(cs.StageSchedule.load("catvton").to_toml() + VERY_EASY)
     data = ("--curriculum_config", declared, "--s3_prefixes", very_easy)
     assert runs(tmp_path / "output", "--dry_run", *data, *command.split()) == 0
     assert DRY_RUNS[command] in capsys.readouterr().out

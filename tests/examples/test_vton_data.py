@@ -26,7 +26,6 @@ from common.vton_data import TryOnArrays, get_vton_dataset
 
 from .garment_store import s3
 
-CURRICULA = Path(__file__).resolve().parents[2] / "examples" / "common" / "curricula"
 COUNTS = {"train": {"easy": 6, "medium": 5, "hard": 4}, "val": {"easy": 2, "medium": 2, "hard": 2}}
 SIZE = {"height": 32, "width": 24}
 
@@ -118,7 +117,7 @@ def test_an_unknown_difficulty_lists_the_stages_there_are(shards: Path) -> None:
 
 
 def test_a_new_stage_in_the_curriculum_file_is_a_new_difficulty(shards: Path, tmp_path: Path) -> None:
-    text = (CURRICULA / "catvton.toml").read_text()
+    text = cs.StageSchedule.load("catvton").to_toml()
     text += '\n[[stages]]\nname = "very_hard"\nmixture = { hard = 1 }\nsteps = 7\nramp = 3\nlr = 1e-6\n'
     (tmp_path / "longer.toml").write_text(text)
     schedule = get_vton_dataset("very_hard", data_root=shards, curriculum=tmp_path / "longer.toml").schedule
@@ -193,7 +192,7 @@ def test_a_loader_stacks_them_into_tensors(shards: Path) -> None:
 def test_the_curricula_are_the_specification_s(name: str, boundaries: list[int], rates: list[float]) -> None:
     sizes = {"easy": 40, "medium": 35, "hard": 25}
     # With a batch of the whole training set an epoch is one step, so DiT's epochs show as steps.
-    plan = cs.StageSchedule.load(CURRICULA / f"{name}.toml").plan(sizes, batch_size=100)
+    plan = cs.StageSchedule.load(name).plan(sizes, batch_size=100)
     assert list(plan.boundaries) == boundaries
     stages = [plan.at(step=step) for step in boundaries[:-1]]
     assert [stage.stage for stage in stages] == ["easy", "medium", "hard"]

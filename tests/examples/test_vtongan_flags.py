@@ -78,8 +78,8 @@ def test_both_presets_have_the_three_stages() -> None:
         schedule = cs.StageSchedule.load(preset["curriculum_config"])
         assert [stage.name for stage in schedule.stages] == ["easy", "medium", "hard"]
     mixtures = [
-        [dict(stage.mixture) for stage in cs.StageSchedule.load(CURRICULA / name).stages]
-        for name in ("vtongan.toml", "vtongan_tiny.toml")
+        [dict(stage.mixture) for stage in cs.StageSchedule.load(name).stages]
+        for name in ("vtongan", CURRICULA / "vtongan_tiny.toml")
     ]
     assert mixtures[0] == mixtures[1]
 
