@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .dataset_build import build_dataset
     from .difficulty_check import check_difficulty
     from .indexing import index_shards
+    from .learning_rate import CurriculumLR
     from .loader import CurriculumLoader
     from .local_storage import LocalStorage
     from .locations import open_storage
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "CurriculumDataset": "dataset",
+    "CurriculumLR": "learning_rate",
     "CurriculumLoader": "loader",
     "LocalStorage": "local_storage",
     "Manifest": "manifest",
@@ -76,6 +78,7 @@ __all__ = [
     "Change",
     "CurriculumDataset",
     "CurriculumError",
+    "CurriculumLR",
     "CurriculumLoader",
     "Draw",
     "Draws",
