@@ -64,7 +64,9 @@ class CurriculumLoader:
         workers: ``"threads"`` share the training process and its memory, and pickle nothing; choose them unless a
             transform keeps Python's interpreter busy. ``"processes"`` are torch ``DataLoader`` workers.
         grad_accumulation: Micro-batches per optimiser step; each iteration yields one.
-        rank, world_size: Default: what ``torch.distributed`` says when it is initialised, else 0 and 1.
+        rank: This process among the data-parallel ones, from 0. Default: what ``torch.distributed`` says when it is
+            initialised, else 0. Given together with ``world_size`` or not at all.
+        world_size: Their number. Default: likewise, else 1.
         collate: Turns a list of samples into a batch. Default: torch's.
         plan_options: Options of ``StageSchedule.plan``: ``window``, ``run_sizes`` (default: the manifest's, about 8 MiB
             a run; after ``load_state_dict`` those of the saved run), ``block_runs``, ``max_passes``.

@@ -48,9 +48,14 @@ class S3Storage:
     Args:
         bucket: Name of the S3 bucket.
         prefix: What all keys begin with, without a slash at the end.
-        endpoint_url, profile, region, anonymous, requester_pays, hedge_after_seconds: See ``StorageOptions``.
-        connect_timeout_seconds, stall_timeout_seconds: Longest wait for a connection, and for the
-            next bytes of an answer.
+        endpoint_url: Scheme, host and port of a server that is not AWS's.
+        profile: Profile of the AWS configuration files.
+        region: Region of the bucket, where the chain does not tell it.
+        anonymous: Whether requests go unsigned, as public buckets allow.
+        requester_pays: Whether you accept to pay for the traffic.
+        connect_timeout_seconds: Longest wait for a connection.
+        stall_timeout_seconds: Longest wait for the next bytes of an answer.
+        hedge_after_seconds: Ask a second time for a read that has not ended by then; None never does.
         retry: Budget of one operation, all its attempts and pauses together.
 
     Every operation ends, well or with an error, in bounded time after it began, whatever the server does:
