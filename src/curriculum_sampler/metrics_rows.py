@@ -17,7 +17,12 @@ from .timeline import Drawn, Stretch, Timeline
 
 Row: TypeAlias = Mapping[str, Any]
 
-_NEEDED: dict[str, Any] = {"step": (int, float), "stage": str, "target_mixture": Mapping, "samples_by_bucket": Mapping}
+_NEEDED: dict[str, Any] = {
+    "step": (int, float),
+    "stage": str,
+    "target_mixture": Mapping,
+    "samples_by_bucket": Mapping,
+}
 # More dots than this cannot be told apart.
 _MOST_DOTS = 150
 

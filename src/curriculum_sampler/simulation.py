@@ -34,7 +34,6 @@ class Simulation:
     Attributes:
         plan: What was simulated.
         seed: Under which seed.
-        window_steps: Length of a window; one that reaches the end of a stage or ramp is shorter.
         windows: What was drawn in each window, or in the first steps of it where ``is_whole`` is false.
         deviations: For each window and bucket, draws more than planned (less, if negative).
         largest_in_batch: Largest deviation in a single global batch; None where the mixture does not hold batch by batch,
@@ -46,7 +45,6 @@ class Simulation:
 
     plan: Plan
     seed: int
-    window_steps: int
     windows: tuple[Drawn, ...]
     deviations: tuple[dict[str, float], ...]
     largest_in_batch: float | None
@@ -85,7 +83,8 @@ def simulate(
     Args:
         plan: The plan.
         seed: The sampler's seed.
-        window_steps: Steps to count together, rounded up to whole windows of the plan. Default: a sixteenth of the plan.
+        window_steps: Steps to count together, rounded up to whole windows of the plan. Default: about a sixteenth of the
+            plan, so that equal windows fill every stage.
         most_draws: Where the plan has more draws, only the first steps of every window are looked at, at least one.
 
     Raises:
@@ -97,13 +96,9 @@ def simulate(
     >>> found.windows[0], found.deviations[0], found.distinct
     (Drawn(start=0, end=5, counts={'easy': 7, 'hard': 23}), {'easy': -0.5, 'hard': 0.5}, {'easy': 5, 'hard': 5})
     """
-    steps = (
-        -(-plan.total_steps // _USUAL_WINDOWS)
-        if window_steps is None
-        else whole("window_steps", window_steps, least=1)
-    )
+    steps = None if window_steps is None else whole("window_steps", window_steps, least=1)
     most = whole("most_draws", most_draws, least=1)
-    if plan.total_steps > steps * _MOST_WINDOWS:
+    if steps is not None and plan.total_steps > steps * _MOST_WINDOWS:
         raise ArgumentError(
             f"window_steps: got {steps}, but that cuts {plan.total_steps:,} steps into more than {_MOST_WINDOWS:,} windows. "
             f"Give {-(-plan.total_steps // _MOST_WINDOWS)} or more."
@@ -127,7 +122,6 @@ def simulate(
     return Simulation(
         plan=plan,
         seed=order.seed,
-        window_steps=steps,
         windows=tuple(windows),
         deviations=tuple(deviations),
         largest_in_batch=in_batch if plan.batch_size % plan.window == 0 else None,
@@ -136,10 +130,15 @@ def simulate(
     )
 
 
-def _windows(plan: Plan, steps: int) -> Iterator[tuple[Segment, int, int]]:
+def _windows(plan: Plan, steps: int | None) -> Iterator[tuple[Segment, int, int]]:
     """Yield the windows as ranges of draws; each lies in one segment, where the quota counts from the start."""
     for segment in plan.segments:
-        stride = _aligned(steps, segment, plan) * plan.batch_size
+        if steps is None:
+            length = (segment.stop - segment.start) // plan.batch_size
+            stride = -(-length // max(1, round(length * _USUAL_WINDOWS / plan.total_steps)))
+        else:
+            stride = steps
+        stride = _aligned(stride, segment, plan) * plan.batch_size
         for start in range(segment.start, segment.stop, stride):
             yield segment, start, min(start + stride, segment.stop)
 
@@ -187,7 +186,7 @@ def _shares_of_steps(segment: Segment, name: str, first: int, num_steps: int) ->
     rise = (
         float(segment.shares_at(first + segment.step_draws).get(name, 0)) - share if segment.is_ramp else 0.0
     )
-    shares: NDArray[np.float64] = share + rise * np.arange(num_steps)
+    shares: NDArray[np.float64] = share + rise * np.arange(num_steps, dtype=np.float64)
     return shares
 
 

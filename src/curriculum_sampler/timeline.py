@@ -86,6 +86,11 @@ class Timeline:
     is_even: bool = True
 
     @classmethod
+    def of(cls, declared: Plan | StageSchedule) -> Timeline:
+        """Draw out whichever it is."""
+        return cls.of_plan(declared) if isinstance(declared, Plan) else cls.of_schedule(declared)
+
+    @classmethod
     def of_plan(cls, plan: Plan) -> Timeline:
         """Draw out a plan, in steps; changes made at run time included."""
         return cls("steps", tuple(_stretches_of(plan)))
