@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter, defaultdict
-from fractions import Fraction
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,38 +13,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import curriculum_sampler as cs
+from curriculum_sampler.testing import check_exact, check_rank_free, check_resume
 
-from .strategies import BUCKETS, all_draws, cases, mixtures, schedules, seeds, sizes
-
-
-def check_windows(plan: cs.Plan, drawn: list[cs.Draw]) -> None:
-    """Every window of every segment, and every prefix of one that ends at a window's edge, is within the bound."""
-    for segment in plan.segments:
-        bound = segment.quota.bound
-        names = segment.quota.names
-        counts, wanted = dict.fromkeys(names, 0), dict.fromkeys(names, Fraction(0))
-        counts_before, wanted_before = dict(counts), dict(wanted)
-        for number, draw in enumerate(range(segment.start, segment.stop)):
-            counts[drawn[draw].bucket] += 1
-            for name, share in segment.shares_at(draw).items():
-                wanted[name] += share
-            # In a ramp the windows begin anew with every step.
-            at = number % segment.step_draws + 1 if segment.is_ramp else number + 1
-            if (
-                at % plan.window == 0
-                or (segment.is_ramp and at == segment.step_draws)
-                or draw == segment.stop - 1
-            ):
-                for name in names:
-                    prefix = abs(counts[name] - wanted[name])
-                    window = abs(counts[name] - counts_before[name] - wanted[name] + wanted_before[name])
-                    assert max(prefix, window) < bound + Fraction(1, 10**6) or prefix == window == 0
-                counts_before, wanted_before = dict(counts), dict(wanted)
+from .strategies import BUCKETS, Case, all_draws, cases, mixtures, schedules, seeds, sizes
 
 
 @given(cases())
 def test_exact_mixture(case):
-    check_windows(case.plan, all_draws(case.sampler()))
+    """Every window of every segment, and every prefix of one that ends at a window's edge; ramps as a whole."""
+    check_exact((case.sampler().draws(step=step) for step in range(case.plan.total_steps)), case.plan)
 
 
 @given(cases(default_window=True, ramps=False))
@@ -113,33 +91,48 @@ def test_zero_lag_switch(case, data):
     assert set(sampler.draws(step=boundary).counts()) <= allowed
 
 
-@given(cases(), st.integers(0, 50), st.data())
-def test_exact_resume(case, stop, data):
+class Ranks:
+    """All ranks of a run together: its batches are those of every rank, one after the other."""
+
+    def __init__(self, case: Case) -> None:
+        self.samplers = [case.sampler(rank) for rank in range(case.world_size)]
+
+    def __iter__(self):
+        ranks = [iter(sampler) for sampler in self.samplers]
+        for _ in range(len(self.samplers[0]) // self.samplers[0].grad_accumulation):
+            yield [
+                draw
+                for _ in range(self.samplers[0].grad_accumulation)
+                for rank in ranks
+                for draw in next(rank)
+            ]
+        assert all(next(rank, None) is None for rank in ranks)
+
+    def state_dict(self):
+        states = [sampler.state_dict() for sampler in self.samplers]
+        assert all(state == states[0] for state in states)
+        return states[0]
+
+    def load_state_dict(self, state):
+        for sampler in self.samplers:
+            sampler.load_state_dict(state)
+
+
+@given(cases(), st.integers(0, 50), st.integers(0, 50), st.data())
+def test_exact_resume(case, stop, stop_again, data):
     """Also with another world size and accumulation: the parts of a step are put together again."""
-    whole = case.sampler()
-    stop = min(stop, case.plan.total_steps)
-    state = None
-    for rank in range(case.world_size):
-        stopped = case.sampler(rank)
-        for _, _batch in zip(range(stop * case.grad_accumulation), stopped, strict=False):
-            pass
-        state = stopped.state_dict()
     parts = [n for n in range(1, case.plan.batch_size + 1) if case.plan.batch_size % n == 0]
     world_size = data.draw(st.sampled_from(parts))
     accumulation = data.draw(
         st.sampled_from([n for n in parts if (case.plan.batch_size // world_size) % n == 0])
     )
-    ranks = [
-        cs.MixtureSampler(case.plan, case.seed, rank, world_size, accumulation) for rank in range(world_size)
-    ]
-    iterators = []
-    for rank in ranks:
-        rank.load_state_dict(state)
-        iterators.append(iter(rank))
-    for step in range(stop, case.plan.total_steps):
-        micro_batches = [next(iterator) for _ in range(accumulation) for iterator in iterators]
-        assert [draw for batch in micro_batches for draw in batch] == list(whole.draws(step=step))
-    assert all(next(iterator, None) is None for iterator in iterators)
+    other = replace(case, world_size=world_size, grad_accumulation=accumulation)
+    check_resume(
+        lambda: Ranks(case),
+        make_resumed=lambda: Ranks(other),
+        stops=[min(number, case.plan.total_steps) for number in (stop, stop_again)],
+        saved=lambda state: json.loads(json.dumps(state)),
+    )
 
 
 @given(cases(), mixtures(), st.integers(1, 30), st.data())
@@ -162,10 +155,20 @@ def test_no_look_ahead(case, mixture, steps, data):
 
 @given(cases())
 def test_rank_free(case):
+    check_rank_free(
+        lambda rank, world_size: cs.MixtureSampler(
+            case.plan, case.seed, rank, world_size, case.grad_accumulation
+        ),
+        world_sizes=[case.world_size],
+        grad_accumulation=case.grad_accumulation,
+    )
+
+
+@given(cases())
+def test_the_ranks_parts_lie_in_the_global_batch_as_is_documented(case):
     ranks = [iter(case.sampler(rank)) for rank in range(case.world_size)]
     for step in range(case.plan.total_steps):
         parts = [next(rank) for _ in range(case.grad_accumulation) for rank in ranks]
-        assert len({len(part) for part in parts}) == 1
         assert [draw for part in parts for draw in part] == list(case.sampler().draws(step=step))
 
 
