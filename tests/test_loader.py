@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import curriculum_sampler as cs
+from curriculum_sampler.testing import check_rank_free, check_resume
 
 SCHEDULE = cs.StageSchedule(
     [
@@ -100,19 +101,22 @@ def test_each_batch_comes_with_its_step_stage_rate_and_mixture(dataset, two_work
 
 
 @pytest.mark.parametrize("workers_then", [0, 3])
-@pytest.mark.parametrize("stop", [1, 4, 5, 6, 15])
-def test_a_state_counts_what_was_delivered_not_what_was_fetched_ahead(
-    dataset, expected, stop, workers_then, two_workers
-):
-    loader = make(dataset, **two_workers)
-    received = [told(batch) for _, batch in zip(range(stop), loader, strict=False)]
-    state = json.loads(json.dumps(loader.state_dict()))
-    resumed = make(dataset, num_workers=workers_then)
-    resumed.load_state_dict(state)
-    assert (resumed.step, len(resumed)) == (stop, 15 - stop)
-    if stop < 15:
-        assert resumed.lr == resumed.plan.at(stop).lr
-    assert received + [told(batch) for batch in resumed] == expected
+def test_a_state_counts_what_was_delivered_not_what_was_fetched_ahead(dataset, workers_then, two_workers):
+    check_resume(
+        lambda: make(dataset, **two_workers),
+        make_resumed=lambda: make(dataset, num_workers=workers_then),
+        stops=[1, 4, 5, 6, 15],
+        describe=told,
+        saved=lambda state: json.loads(json.dumps(state)),
+    )
+
+
+def test_a_resumed_loader_knows_its_step_and_rate(dataset):
+    loader = make(dataset)
+    for step in range(15):
+        loader.load_state_dict(loader.sampler.state_dict(step=step))
+        assert (loader.step, len(loader)) == (step, 15 - step)
+        assert loader.lr == loader.plan.at(step).lr
 
 
 def test_an_abandoned_iteration_loses_nothing(dataset, expected, two_workers):
@@ -150,16 +154,13 @@ def test_accumulation_yields_the_parts_of_a_step(dataset, expected):
     assert done[:5] == [0, 0, 0, 1, 1]
 
 
-def test_ranks_share_the_global_batch(dataset, expected):
-    ranks = [make(dataset, rank=rank, world_size=2, grad_accumulation=2) for rank in range(2)]
-    for batch, parts in zip(expected, zip(*[_steps(rank, 2) for rank in ranks], strict=True), strict=True):
-        assert sorted(batch) == sorted(parts[0] + parts[1])
-
-
-def _steps(loader, accumulation):
-    micro = [told(batch) for batch in loader]
-    starts = range(0, len(micro), accumulation)
-    return [[sample for part in micro[at : at + accumulation] for sample in part] for at in starts]
+def test_ranks_share_the_global_batch(dataset):
+    check_rank_free(
+        lambda rank, world_size: make(dataset, rank=rank, world_size=world_size, grad_accumulation=2),
+        world_sizes=(2, 4),
+        grad_accumulation=2,
+        items=told,
+    )
 
 
 def test_advancing_takes_effect_beyond_what_workers_were_asked_for_and_replays(dataset, two_workers):
