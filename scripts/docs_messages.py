@@ -1,4 +1,8 @@
-"""Hook of mkdocs: the page of errors lists every message of the modules that it names, read from the source."""
+"""Hook of mkdocs: the page of errors lists every message of the library, read from the source.
+
+``<!-- messages: schedule, plan -->`` becomes the list of what these modules may say; ``<!-- messages: the rest -->`` that of
+all modules which the page does not name. So the page is complete, whatever is added.
+"""
 
 from __future__ import annotations
 
@@ -11,51 +15,71 @@ from mkdocs.structure.pages import Page
 
 SOURCE = Path(__file__).parents[1] / "src" / "curriculum_sampler"
 MARK = re.compile(r"^<!-- messages: ([\w ,/]+) -->$", re.MULTILINE)
-# What these make an error of is text and advice; of others the text is all.
-ADVISED = {"mismatch"}
+# What makes an error, besides the classes whose name says so; of these text and advice are two arguments.
+ADVISED = ("mismatch", "Failure")
+WORDS = re.compile(r"[a-z]{3,}.* ")
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Put a list of messages where a page names modules."""
-    return MARK.sub(lambda match: "\n".join(_entry(*told) for told in messages(match[1])), markdown)
+    named = {module for told in MARK.findall(markdown) for module in _modules(told)}
+    every = {str(path.relative_to(SOURCE).with_suffix("")) for path in SOURCE.rglob("*.py")}
+    rest = sorted(every - named)
+
+    def listed(match: re.Match[str]) -> str:
+        found: dict[tuple[str, str], None] = {}
+        for module in rest if match[1] == "the rest" else _modules(match[1]):
+            found |= dict.fromkeys(messages(SOURCE / f"{module}.py"))
+        return "\n".join(_entry(*told) for told in found)
+
+    return MARK.sub(listed, markdown)
 
 
-def messages(modules: str) -> list[tuple[str, str]]:
-    """Return (error, message) of all that the named modules raise in words; what varies is an ellipsis.
-
-    >>> messages("extras")
-    []
-    """
-    found: dict[tuple[str, str], None] = {}
-    for module in re.split(r"[ ,]+", modules.strip()):
-        for error, text in raised(SOURCE / f"{module}.py"):
-            found[error, text] = None
-    return list(found)
-
-
-def raised(path: Path) -> list[tuple[str, str]]:
-    """Return (error, message) of every raise in a file that has words of its own."""
-    nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Raise)]
-    calls = [node.exc for node in sorted(nodes, key=lambda node: node.lineno) if isinstance(node.exc, ast.Call)]
-    told = [(ast.unparse(call.func).rpartition(".")[2], _words(call)) for call in calls]
-    return [(error, text) for error, text in told if re.search(r"[a-z]{3}.* ", text)]
-
-
-def _words(call: ast.Call) -> str:
-    texts = [_text(argument) for argument in call.args]
-    return ". ".join(texts[:2]) if ast.unparse(call.func) in ADVISED else (texts or [""])[0]
+def messages(path: Path) -> list[tuple[str, str]]:
+    """Return (error, message) of every error that a file makes in words of its own; what varies is an ellipsis."""
+    tree = ast.parse(path.read_text("utf-8"))
+    constants = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    found = []
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in sorted(calls, key=lambda call: call.lineno):
+        error = ast.unparse(call.func).rpartition(".")[2]
+        if error in ADVISED or error.endswith("Error"):
+            texts = [_text(argument, constants) for argument in call.args[: 1 + (error in ADVISED)]]
+            message = re.sub(r"…[…\s]*…|…", "…", " ".join(". ".join(texts).split()))
+            if WORDS.search(message):
+                found.append((error, message))
+    return found
 
 
-def _text(node: ast.expr) -> str:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(_text(part) if isinstance(part, ast.Constant) else "…" for part in node.values)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _text(node.left) + _text(node.right)
+def _modules(told: str) -> list[str]:
+    return [] if told == "the rest" else re.split(r", *", told)
+
+
+def _text(node: ast.expr, constants: dict[str, ast.expr]) -> str:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(
+                _text(part, constants) if isinstance(part, ast.Constant) else "…" for part in parts
+            )
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _text(left, constants) + _text(right, constants)
+        case ast.IfExp(body=one, orelse=other):
+            return f"{_text(one, constants)} / {_text(other, constants)}"
+        case ast.Name(id=name) if name in constants:
+            return _text(constants[name], {})
     return "…"
 
 
-def _entry(error: str, text: str) -> str:
-    shown = re.sub(r"…+", "…", " ".join(text.split()))
-    return f"- <code>{html.escape(shown)}</code>"
+def _entry(error: str, message: str) -> str:
+    kind = (
+        ""
+        if error in ("ArgumentError", "Failure")
+        else f" {'StateMismatchError' if error == 'mismatch' else error}"
+    )
+    return f"- <code>{html.escape(message)}</code>{kind}"

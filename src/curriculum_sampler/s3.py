@@ -55,7 +55,8 @@ class S3Storage:
         requester_pays: Whether you accept to pay for the traffic.
         connect_timeout_seconds: Longest wait for a connection.
         stall_timeout_seconds: Longest wait for the next bytes of an answer.
-        hedge_after_seconds: Ask a second time for a read that has not ended by then; None never does.
+        hedge_after_seconds: A small read that has received nothing by then is asked for a second time; see
+            ``open_storage``.
         retry: Budget of one operation, all its attempts and pauses together.
 
     Every operation ends, well or with an error, in bounded time after it began, whatever the server does:
