@@ -35,7 +35,7 @@ HEAVY = [
 LAYERS = [
     *("errors", "keys", "checks", "quota", "permutation", "draws", "exposure", "segment"),
     *("plan", "preset", "schedule", "cut", "difficulty_rule", "assignment", "order"),
-    *("foreseen", "foresight", "state", "sampler"),
+    *("foreseen", "foresight", "state", "sampler", "stream", "mixed_streams"),
     *("timeline", "simulation"),
 ]
 PURE = {*LAYERS}

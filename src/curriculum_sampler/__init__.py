@@ -34,26 +34,35 @@ if TYPE_CHECKING:
     from .locations import open_storage
     from .manifest import Manifest
     from .memory_storage import MemoryStorage
+    from .mixed_streams import mix_streams
+    from .mixture_plot import plot_metrics, plot_plan
     from .picture_probe import picture_losses
     from .preview import contact_sheet
     from .recut import rebucket
     from .resumable_indexing import index_resumably
+    from .reporters import JsonlReporter, Reporter
     from .s3 import S3Storage
     from .sample_columns import recorded_scores, sample_numbers
     from .sample_lookup import find_sample, sample_keys
+    from .simulation import Simulation, simulate
     from .storage import Storage
     from .survey import survey_buckets
+    from .training_report import TrainingReport
     from .verify import verify_dataset
 
 _LAZY = {
     "CurriculumDataset": "dataset",
     "CurriculumLR": "learning_rate",
     "CurriculumLoader": "loader",
+    "JsonlReporter": "reporters",
     "LocalStorage": "local_storage",
     "Manifest": "manifest",
     "MemoryStorage": "memory_storage",
+    "Reporter": "reporters",
     "S3Storage": "s3",
+    "Simulation": "simulation",
     "Storage": "storage",
+    "TrainingReport": "training_report",
     "append_shards": "append",
     "append_tars": "append",
     "build_dataset": "dataset_build",
@@ -62,12 +71,16 @@ _LAZY = {
     "find_sample": "sample_lookup",
     "index_resumably": "resumable_indexing",
     "index_shards": "indexing",
+    "mix_streams": "mixed_streams",
     "open_storage": "locations",
     "picture_losses": "picture_probe",
+    "plot_metrics": "mixture_plot",
+    "plot_plan": "mixture_plot",
     "rebucket": "recut",
     "recorded_scores": "sample_columns",
     "sample_keys": "sample_lookup",
     "sample_numbers": "sample_columns",
+    "simulate": "simulation",
     "survey_buckets": "survey",
     "verify_dataset": "verify",
     "write_shards": "build",
@@ -84,6 +97,7 @@ __all__ = [
     "Draws",
     "Exposure",
     "ExposureTable",
+    "JsonlReporter",
     "LocalStorage",
     "Manifest",
     "MemoryStorage",
@@ -91,13 +105,16 @@ __all__ = [
     "MixtureSampler",
     "Plan",
     "Position",
+    "Reporter",
     "S3Storage",
     "ShardError",
+    "Simulation",
     "Stage",
     "StageSchedule",
     "StateMismatchError",
     "Storage",
     "StorageError",
+    "TrainingReport",
     "append_shards",
     "append_tars",
     "build_dataset",
@@ -106,12 +123,16 @@ __all__ = [
     "find_sample",
     "index_resumably",
     "index_shards",
+    "mix_streams",
     "open_storage",
     "picture_losses",
+    "plot_metrics",
+    "plot_plan",
     "rebucket",
     "recorded_scores",
     "sample_keys",
     "sample_numbers",
+    "simulate",
     "survey_buckets",
     "verify_dataset",
     "write_shards",
