@@ -39,6 +39,11 @@ _PAUSE_SECONDS = 0.02
 _PROBE_SECONDS = 30.0
 
 
+def default_folder() -> Path:
+    """Return where runs are cached when nobody says where: ``curriculum-sampler`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "curriculum-sampler"
+
+
 class FolderCache:
     """Pieces as files of a folder, shared by any number of processes.
 

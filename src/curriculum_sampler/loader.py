@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .ahead import ForeseeingBatches, Progress, check_cache_bytes
 from .bad_samples import BadSamples
 from .cache import MemoryCache, PieceCache
-from .cache_folder import FolderCache
+from .cache_folder import FolderCache, default_folder
 from .checks import whole
 from .delivery import Deliver, Delivered
 from .draws import Draws
@@ -152,7 +152,7 @@ class CurriculumLoader:
         num_bytes = check_cache_bytes(self.plan, self.dataset.manifest, self._cache_bytes)
         if cache_dir is None and not is_shared:
             return partial(MemoryCache, num_bytes)
-        folder = _default_folder() if cache_dir is None else Path(cache_dir).expanduser().absolute()
+        folder = default_folder() if cache_dir is None else Path(cache_dir).expanduser().absolute()
         return partial(FolderCache, folder, num_bytes)
 
     def _made_ahead(self) -> Iterable[Delivered]:
@@ -365,11 +365,6 @@ def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
-
-
-def _default_folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "curriculum-sampler"
 
 
 def _pinned(make: Callable[[Any], Delivered], draws: Any) -> Delivered:
