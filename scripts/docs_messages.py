@@ -49,7 +49,7 @@ def messages(path: Path) -> list[tuple[str, str]]:
         error = ast.unparse(call.func).rpartition(".")[2]
         if error in ADVISED or error.endswith("Error"):
             texts = [_text(argument, constants) for argument in call.args[: 1 + (error in ADVISED)]]
-            message = re.sub(r"…[…\s]*…|…", "…", " ".join(". ".join(texts).split()))
+            message = re.sub(r"…[…\s]*…|…", "…", " ".join(". ".join(texts).split())).removesuffix(". …")
             if WORDS.search(message):
                 found.append((error, message))
     return found

@@ -63,6 +63,8 @@ def _relink(text: str, source: str, here: str) -> str:
             return match[0]
         path, hash_sign, anchor = target.partition("#")
         place = _join(source, path)
+        if (ROOT / place / "README.md").is_file():
+            place += "/README.md"
         if picture and not place.startswith("docs/"):
             page = f"pictures/{place}"
         elif place in _page_of:

@@ -30,7 +30,7 @@ def picture() -> str:
         ' role="img" aria-labelledby="title">',
         "<title id='title'>Eight global batches of ten draws: easy, then 3 easy and 7 medium, then 2 or 3 easy, "
         "2 or 3 medium and 5 hard</title>",
-        "<style>text { font-family: system-ui, 'Helvetica Neue', Arial, sans-serif; font-size: 12.5px; fill: #26324a; }"
+        "<style>text { font-family: Arial, 'Helvetica Neue', sans-serif; font-size: 12.5px; fill: #26324a; }"
         " .cell { font-size: 12px; text-anchor: middle; } .quiet { fill: #4a5568; } .saved { fill: #a63d17; }</style>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="8" y="24" class="quiet">step</text><text x="{LEFT}" y="24" class="quiet">ten draws a step, and the sample of each</text>',

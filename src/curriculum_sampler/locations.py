@@ -19,28 +19,25 @@ _MEMORIES: dict[str, MemoryStorage] = {}
 
 
 class StorageOptions(TypedDict, total=False):
-    """Options of ``s3://`` urls; the other schemes have none and leave them alone.
-
-    Attributes:
-        endpoint_url: Server to ask instead of AWS (default: ``AWS_ENDPOINT_URL_S3``, then ``AWS_ENDPOINT_URL``).
-        profile: Name of a profile in the AWS configuration files.
-        region: AWS region.
-        anonymous: Do not sign requests; for public data.
-        requester_pays: Accept that your account is charged for the transfer.
-        deadline_seconds: Longest time that one read or other request may take, all attempts together (default
-            120; a write may take a second more for every 256 KiB).
-        hedge_after_seconds: A read of at most 4 MiB that has received nothing after this time is asked for
-            a second time, and whichever ends first is taken (default: reads are asked for once). It cuts the
-            slow tail of a busy store: a time that one read in twenty exceeds costs five requests in a hundred more.
-    """
+    """Options of ``s3://`` urls; the other schemes have none and leave them alone."""
 
     endpoint_url: str
+    """Server to ask instead of AWS (default: ``AWS_ENDPOINT_URL_S3``, then ``AWS_ENDPOINT_URL``)."""
     profile: str
+    """Name of a profile in the AWS configuration files."""
     region: str
+    """AWS region."""
     anonymous: bool
+    """Do not sign requests; for public data."""
     requester_pays: bool
+    """Accept that your account is charged for the transfer."""
     deadline_seconds: float
+    """Longest time that one read or other request may take, all attempts together (default 120; a write may take a
+    second more for every 256 KiB)."""
     hedge_after_seconds: float
+    """A read of at most 4 MiB that has received nothing after this time is asked for a second time, and whichever ends
+    first is taken (default: reads are asked for once). It cuts the slow tail of a busy store: a time that one read in
+    twenty exceeds costs five requests in a hundred more."""
 
 
 def open_storage(location: Location, **options: Unpack[StorageOptions]) -> Storage:
