@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .extras import missing
 from .metrics_rows import drawn_of, read_rows, timeline_of, training_rows
 from .palette import bucket_colours
-from .picture_file import picture_kind, save_figure
+from .picture_file import save_figure
+from .picture_kind import picture_kind
 from .readable import UNITS, readable_rate
 from .stage_labels import shortened, stage_labels
 from .timeline import Drawn, Timeline

@@ -6,13 +6,13 @@ from __future__ import annotations
 _ANCHORS = ((253, 231, 156), (246, 173, 92), (214, 93, 86), (131, 49, 110), (45, 27, 78))
 
 
-def bucket_colours(num_buckets: int) -> list[str]:
-    """Return one colour per bucket, as ``#rrggbb``, evenly spaced from light to dark.
+def bucket_colours(num_buckets: int, *, darkest: float = 1.0) -> list[str]:
+    """Return one colour per bucket, as ``#rrggbb``, evenly spaced from light to dark; ``darkest`` ends the scale earlier.
 
     >>> bucket_colours(1), bucket_colours(3)
     (['#fde79c'], ['#fde79c', '#d65d56', '#2d1b4e'])
     """
-    return [_colour(place / max(1, num_buckets - 1)) for place in range(num_buckets)]
+    return [_colour(darkest * place / max(1, num_buckets - 1)) for place in range(num_buckets)]
 
 
 def _colour(where: float) -> str:

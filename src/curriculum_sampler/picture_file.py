@@ -8,15 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import ArgumentError
 from .extras import missing
+from .picture_kind import picture_kind
 
 try:
     import matplotlib
 except ImportError as error:
     raise missing("matplotlib", "plot") from error
-
-KINDS = ("png", "svg", "pdf", "html")
 
 _UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -40,23 +38,6 @@ pre {{ overflow-x: auto; font-size: 0.85rem; line-height: 1.35; }}
 </body>
 </html>
 """
-
-
-def picture_kind(path: str | os.PathLike[str]) -> str:
-    """Return which kind of picture the name of a file asks for.
-
-    >>> picture_kind("out/plan.SVG")
-    'svg'
-
-    Raises:
-        ArgumentError: None of ``KINDS``.
-    """
-    kind = Path(path).suffix.lower().removeprefix(".")
-    if kind not in KINDS:
-        raise ArgumentError(
-            f"{os.fspath(path)}: the name of a picture ends in {', '.join('.' + each for each in KINDS)}. Rename it."
-        )
-    return kind
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], *, title: str = "", notes: str = "") -> None:

@@ -68,6 +68,11 @@ class Terminal:
         mark = _painted("31", "error:") if _has_colours(self._err) else "error:"
         print(f"{mark} {text}", file=self._err)
 
+    @property
+    def has_colours(self) -> bool:
+        """Whether what is printed may hold colours."""
+        return not self._is_json and _has_colours(self._out)
+
     def strong(self, text: str) -> str:
         """Return text as a heading."""
         return self._paint("1", text)
@@ -81,7 +86,7 @@ class Terminal:
         return self._paint("31", text)
 
     def _paint(self, code: str, text: str) -> str:
-        return _painted(code, text) if not self._is_json and _has_colours(self._out) else text
+        return _painted(code, text) if self.has_colours else text
 
     @contextlib.contextmanager
     def progress(self, what: str, unit: str = "B") -> Iterator[Progress]:
