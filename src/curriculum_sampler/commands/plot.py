@@ -1,8 +1,8 @@
 """Draw what a training was to draw, and what it has drawn so far.
 
-It reads the metrics.jsonl that the example trainers write; that of a running job
-will do. A row of training is a JSON object with "kind": "train", and step, stage,
-lr, target_mixture and samples_by_bucket.
+It reads the metrics.jsonl that a JsonlReporter or the example trainers write;
+that of a running job will do. A row of training is a JSON object with "kind":
+"train", and step, stage, lr, target_mixture and samples_by_bucket.
 
 Examples:
   curriculum-sampler plot checkpoints/metrics.jsonl mixture.png

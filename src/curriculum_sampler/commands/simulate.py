@@ -1,8 +1,8 @@
 """Draw a schedule with the real sampler, and show what it held beside the plan.
 
-Windows of steps are counted: the share of each bucket, and how many draws it was
-off at most. Then how many different samples were seen. Where a plan has more than
---most-draws draws, the first steps of every window are looked at.
+Windows of steps are counted: the share of each bucket, and how many draws it
+was off at most. Then how many different samples were seen. Where a plan has
+more than --most-draws draws, the first steps of every window are looked at.
 
 Examples:
   curriculum-sampler simulate curriculum.toml --sizes easy=5000,hard=3000 --batch-size 64
