@@ -30,7 +30,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         found: dict[tuple[str, str], None] = {}
         for module in rest if match[1] == "the rest" else _modules(match[1]):
             found |= dict.fromkeys(messages(SOURCE / f"{module}.py"))
-        return "\n".join(_entry(*told) for told in found)
+        # HTML, not Markdown, in which stars and underscores of a message would mean something.
+        return '<ul class="messages">\n' + "\n".join(_entry(*told) for told in found) + "\n</ul>"
 
     return MARK.sub(listed, markdown)
 
@@ -82,4 +83,4 @@ def _entry(error: str, message: str) -> str:
         if error in ("ArgumentError", "Failure")
         else f" {'StateMismatchError' if error == 'mismatch' else error}"
     )
-    return f"- <code>{html.escape(message)}</code>{kind}"
+    return f"<li><code>{html.escape(message)}</code>{kind}</li>"
