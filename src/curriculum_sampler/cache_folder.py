@@ -25,8 +25,8 @@ from .errors import ArgumentError
 from .file_failure import file_failure
 from .local_storage import UNFINISHED, OpenFile
 
-_LOCK = ".lock"
-_SUFFIX = ".piece"
+LOCK = ".lock"
+SUFFIX = ".piece"
 
 # Pieces kept open for more reads, per process.
 _MOST_OPEN_PIECES = 256
@@ -74,7 +74,7 @@ class FolderCache:
         self._telling = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock_file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ArgumentError(
                 f"cache_dir={str(folder)!r} cannot be used: {file_failure(folder, error, writing=True)}"
@@ -116,10 +116,10 @@ class FolderCache:
                 os.utime(self._path(key))
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
-                if entry.name.endswith(_SUFFIX):
+                if entry.name.endswith(SUFFIX):
                     with contextlib.suppress(OSError):
                         status = entry.stat()
-                        found.append((status.st_mtime_ns, status.st_size, entry.name.removesuffix(_SUFFIX)))
+                        found.append((status.st_mtime_ns, status.st_size, entry.name.removesuffix(SUFFIX)))
         held = sum(size for _, size, _ in found)
         for _, size, key in sorted(found):
             if held <= self._budget:
@@ -148,7 +148,7 @@ class FolderCache:
             os.unlink(self._path(key))
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}{_SUFFIX}"
+        return self.folder / f"{key}{SUFFIX}"
 
     def _publish(self, key: str, data: memoryview) -> None:
         """Write a piece; where that is impossible say so once, and go on without the cache."""
