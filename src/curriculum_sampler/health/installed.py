@@ -43,13 +43,13 @@ def look_at_versions() -> Finding:
 def look_at_extras() -> Finding:
     """Return, for each extra that a user may want, the versions of its packages and what is lacking."""
     rows, told = [], {}
-    for extra, needs in extras().items():
+    known = extras()
+    for extra, needs in known.items():
         have = {need.package: _version(need.package) for need in needs}
         lacking = [need.package for need in needs if have[need.package] is None]
         old = [need for need in needs if is_older(have[need.package], need.least)]
         command = f'pip install "{_NAME}[{extra}]"'
         told[extra] = {"installed": have, "install": command if lacking or old else None}
-        there = ", ".join(f"{package} {version}" for package, version in have.items() if version)
         if len(lacking) == len(needs):
             rows.append((extra, f"not installed: {command}"))
         elif lacking:
@@ -58,8 +58,18 @@ def look_at_extras() -> Finding:
             why = ", ".join(f"{need.package} {have[need.package]} is older than {need.least}" for need in old)
             rows.append((extra, f"{why}: {command}"))
         else:
-            rows.append((extra, there))
+            rows.append((extra, _summed_up(extra, have, known)))
     return Finding("extras", rows, told)
+
+
+def _summed_up(extra: str, have: Mapping[str, str | None], known: Mapping[str, list[Need]]) -> str:
+    """Return what an extra brings itself, with versions, and the names of the extras that it contains."""
+    brings = {name: {need.package for need in needs} for name, needs in known.items()}
+    inside = [name for name in brings if brings[name] < brings[extra]]
+    largest = [name for name in inside if not any(brings[name] < brings[other] for other in inside)]
+    own = have.keys() - set().union(*(brings[name] for name in largest))
+    told = ", ".join(f"{package} {have[package]}" for package in sorted(own))
+    return f"{told}, with {', '.join(largest)}" if largest else told
 
 
 def extras() -> dict[str, list[Need]]:
