@@ -140,6 +140,17 @@ def append_tars(
         ArgumentError: A bucket that the data set does not have, no tar, or one that is listed already.
         ShardError: A tar is damaged, or breaks the WebDataset convention; its url is named.
         StorageError: Something cannot be read or written.
+
+    >>> from curriculum_sampler import open_storage, write_shards
+    >>> def shirts(first, stop): return [{"__key__": f"{n:03}", "txt": "shirt"} for n in range(first, stop)]
+    >>> _ = write_shards("memory://grown", {"easy": shirts(0, 5)})
+    >>> newer = write_shards("memory://newer-tars", {"easy": shirts(5, 9)})
+    >>> name = newer.buckets["easy"][0].shard.name
+    >>> tar = bytearray(newer.num_bytes)
+    >>> _ = open_storage("memory://newer-tars").read_into(name, memoryview(tar))
+    >>> open_storage("memory://grown").write("new/easy-1.tar", tar)
+    >>> append_tars("memory://grown", {"easy": ["new/easy-1.tar"]}).sizes
+    {'easy': 9}
     """
     home = open_storage(destination, **options)
     file = read_manifest(home)

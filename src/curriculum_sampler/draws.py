@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 
 class Draw(NamedTuple):
-    """One choice by the sampler: sample number ``index`` (from 0) of a bucket."""
+    """One choice by the sampler: sample number ``index`` (from 0) of a bucket.
+
+    Of a sampler over labels or scores, ``index`` is a dataset index. Draws compare as pairs do.
+
+    >>> draw = Draw("easy", 3)
+    >>> draw.bucket, draw.index, draw == ("easy", 3)
+    ('easy', 3, True)
+    """
 
     bucket: str
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a pair

@@ -9,7 +9,13 @@ MANY_PASSES = 4  # Repeating text data is about as good as fresh data up to here
 
 
 class Exposure(NamedTuple):
-    """What one stage draws from one bucket; ``passes`` is draws over bucket size."""
+    """What one stage draws from one bucket; ``passes`` is draws over bucket size.
+
+    >>> Exposure("hard", "hard", draws=900, passes=4.5).warning
+    "'hard' is repeated 4.5 times in stage 'hard'"
+    >>> Exposure("hard", "hard", draws=800, passes=4.0).warning is None
+    True
+    """
 
     stage: str
     bucket: str
@@ -25,7 +31,17 @@ class Exposure(NamedTuple):
 
 
 class ExposureTable(Sequence[Exposure]):
-    """The rows of ``plan.exposure()``, stage by stage; a stage's rows by bucket are ``table[stage][bucket]``."""
+    """The rows of ``plan.exposure()``, stage by stage; a stage's rows by bucket are ``table[stage][bucket]``.
+
+    Printed, it is a table. A stage that is not there is a ``KeyError``.
+
+    >>> table = ExposureTable([Exposure("easy", "easy", draws=80, passes=5.0)])
+    >>> table[0] == table["easy"]["easy"], len(table), table.warnings
+    (True, 1, ["'easy' is repeated 5.0 times in stage 'easy'"])
+    >>> print(table)
+    stage        bucket                draws       passes
+    easy         easy                     80          5.0
+    """
 
     def __init__(self, rows: Sequence[Exposure]) -> None:
         self._rows = tuple(rows)

@@ -81,6 +81,20 @@ class CurriculumLoader:
     Raises:
         ArgumentError: No schedule, a bucket that the data lacks, a batch that does not divide, a cache that is too small
             or cannot be written to.
+
+    >>> from curriculum_sampler import CurriculumDataset, Stage, StageSchedule, write_shards
+    >>> samples = [{"__key__": f"{n:03}", "cls": n} for n in range(20)]
+    >>> dataset = CurriculumDataset(write_shards("memory://loaded", {"easy": samples[:10], "hard": samples[10:]}))
+    >>> schedule = StageSchedule([
+    ...     Stage("easy", {"easy": 1}, steps=2, lr=0.1), Stage("hard", {"easy": 1, "hard": 3}, steps=3, lr=0.01)])
+    >>> loader = CurriculumLoader(dataset, schedule, batch_size=4, seed=17)
+    >>> for batch in loader:
+    ...     print(loader.step, loader.stage, loader.lr, sorted(batch["__bucket__"]))
+    0 easy 0.1 ['easy', 'easy', 'easy', 'easy']
+    1 easy 0.1 ['easy', 'easy', 'easy', 'easy']
+    2 hard 0.01 ['easy', 'hard', 'hard', 'hard']
+    3 hard 0.01 ['easy', 'hard', 'hard', 'hard']
+    4 hard 0.01 ['easy', 'hard', 'hard', 'hard']
     """
 
     def __init__(

@@ -41,6 +41,13 @@ class Manifest:
         buckets: Bucket name -> its shards in order. Sample ``i`` of a bucket is the ``i``-th over
             those shards; that numbering is what a draw's ``index`` means.
         difficulties: Bucket name -> (lowest, highest) difficulty, for the buckets that state it.
+
+    >>> from curriculum_sampler import write_shards
+    >>> easy, hard = ([{"__key__": f"{level}{n}", "cls": n} for n in range(4)] for level in ("easy", "hard"))
+    >>> _ = write_shards("memory://manifest", {"easy": easy, "hard": hard[:3]})
+    >>> manifest = Manifest.load("memory://manifest")
+    >>> manifest.bucket_sizes, len(manifest), manifest.split
+    ({'easy': 4, 'hard': 3}, 7, 'train')
     """
 
     split: str
@@ -62,7 +69,7 @@ class Manifest:
         Args:
             locations: Folder, url or storage, or a list of these.
             split: Which split to take; every location must have it.
-            **options: Options of ``s3://`` urls, such as ``endpoint_url=``; see ``StorageOptions``.
+            **options: Options of ``s3://`` urls, such as ``endpoint_url=``.
 
         Raises:
             ArgumentError: No location, or one without this split.

@@ -45,6 +45,13 @@ def picture_losses(
     Raises:
         ArgumentError: No such pictures, or fewer than ten.
         BadSampleError: A picture cannot be decoded.
+
+    >>> import numpy as np
+    >>> from curriculum_sampler import write_shards
+    >>> pictures = [{"__key__": f"{n:02}", "png": np.full((16, 16, 3), 20 * n, np.uint8)} for n in range(12)]
+    >>> losses = picture_losses(write_shards("memory://probed", {"easy": pictures}))
+    >>> len(losses), max(losses.values()) < 0.01
+    (12, True)
     """
     dataset = CurriculumDataset(manifest, decode=None, on_bad_sample="raise")
     shown = member or picture_member(dataset, next(iter(manifest.buckets)))

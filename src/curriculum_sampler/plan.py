@@ -36,6 +36,9 @@ class Change(NamedTuple):
     """One entry of the log: from global draw ``draw`` on, ``what`` holds, for a ``reason`` in words.
 
     ``what`` is one of ``{"advance": stage}``, ``{"mixture": weights, "stage": stage}`` and ``{"sizes": {bucket: n}}``.
+
+    >>> Change(6_400, {"advance": "easy"}, "no gain in three validations").draw
+    6400
     """
 
     draw: int
@@ -45,7 +48,22 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What is in force at one global step."""
+    """What is in force at one global step.
+
+    Attributes:
+        step: The step asked for, from 0.
+        stage: Name of the stage that it belongs to. A boundary step belongs to the stage that begins there.
+        stage_index: Place of the stage in the schedule, from 0.
+        stage_step: Steps of the stage before this one.
+        mixture: Share of each bucket of the stage's mixture, and in a ramp of the one before; sums to 1.
+        lr: Learning rate, or None where the stage has none.
+
+    >>> from curriculum_sampler import Stage, StageSchedule
+    >>> stages = [Stage("easy", {"easy": 1}, steps=10), Stage("hard", {"easy": 1, "hard": 3}, steps=20, ramp=4)]
+    >>> plan = StageSchedule(stages).plan({"easy": 50, "hard": 50}, batch_size=8)
+    >>> plan.at(step=9).stage, plan.at(step=10).stage, plan.at(step=10).mixture, plan.at(step=12).mixture
+    ('easy', 'hard', {'easy': 1.0, 'hard': 0.0}, {'easy': 0.625, 'hard': 0.375})
+    """
 
     step: int
     stage: str
@@ -92,6 +110,12 @@ class Plan:
         fingerprint: Digest of all that decides the order, the seed aside.
         bound: How far, in draws, any window or prefix ending at a window's edge may be from the exact mixture:
             less than this (``ceil(log2 k)`` for ``k`` buckets; 0 means exact).
+
+    >>> from curriculum_sampler import Stage, StageSchedule
+    >>> schedule = StageSchedule([Stage("all", {"easy": 1}, epochs=2), Stage("hard", {"easy": 1, "hard": 3}, samples=100)])
+    >>> plan = schedule.plan(bucket_sizes={"easy": 20, "hard": 30}, batch_size=8)
+    >>> plan.boundaries, plan.total_draws, plan.bound
+    ((0, 5, 18), 144, 1)
     """
 
     def __init__(

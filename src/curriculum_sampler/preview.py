@@ -58,6 +58,13 @@ def contact_sheet(
 
     Raises:
         ArgumentError: No such images, a number below 1, or a sample without difficulty.
+
+    >>> import numpy as np
+    >>> from curriculum_sampler import write_shards
+    >>> pictures = [{"__key__": f"{n}", "png": np.full((16, 12, 3), 60 * n, np.uint8)} for n in range(3)]
+    >>> sheet = contact_sheet(write_shards("memory://sheet", {"easy": pictures}), samples_per_bucket=2, height=32)
+    >>> sheet.mode, sheet.width > 200
+    ('RGB', True)
     """
     if samples_per_bucket < 1 or height < 16:
         raise ArgumentError(

@@ -67,6 +67,9 @@ class S3Storage:
       ``connect_timeout_seconds`` for each address of the host, ``stall_timeout_seconds`` for the first byte
       of the answer and as much for the next of its body. (Only a server that draws out the few headers of
       an answer, byte by byte, could exceed this.)
+
+    >>> S3Storage("my-bucket", "vton/v1", region="eu-central-1").url
+    's3://my-bucket/vton/v1'
     """
 
     def __init__(
@@ -110,7 +113,14 @@ class S3Storage:
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[StorageOptions]) -> Self:
-        """Make a storage from ``s3://bucket/prefix``."""
+        """Make a storage from ``s3://bucket/prefix``; nothing is contacted.
+
+        Raises:
+            ArgumentError: No bucket, or more than bucket and prefix: credentials do not belong into a url.
+
+        >>> S3Storage.from_url("s3://my-bucket/vton/v1", anonymous=True).prefix
+        'vton/v1'
+        """
         place = urlsplit(url)
         if "@" in place.netloc or place.query or place.fragment:
             raise ArgumentError(

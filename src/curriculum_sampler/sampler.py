@@ -197,7 +197,16 @@ class MixtureSampler:
         return self.plan.changes
 
     def draws(self, step: int) -> Draws:
-        """Return the *global* batch of a step, whatever was delivered and whichever rank asks."""
+        """Return the *global* batch of a step, whatever was delivered and whichever rank asks.
+
+        Raises:
+            ArgumentError: A step that the plan does not have.
+
+        >>> plan = StageSchedule([Stage("easy", {"x": 1}, steps=9)]).plan({"x": 50}, batch_size=4)
+        >>> first, second = (MixtureSampler(plan, seed=17, rank=rank, world_size=2) for rank in (0, 1))
+        >>> list(first.draws(step=5)) == list(second.draws(step=5))
+        True
+        """
         step, size = self.plan.check_step(step), self.plan.batch_size
         return self._located(self._order.draws(step * size, (step + 1) * size))
 
@@ -278,6 +287,14 @@ class MixtureSampler:
 
         Raises:
             StateMismatchError: The state cannot be honoured; nothing was changed.
+
+        >>> plan = StageSchedule([Stage("easy", {"x": 1}, steps=9)]).plan({"x": 50}, batch_size=4)
+        >>> stopped, resumed = MixtureSampler(plan, seed=17), MixtureSampler(plan, seed=17)
+        >>> batches = iter(stopped)
+        >>> _ = next(batches), next(batches)
+        >>> resumed.load_state_dict(stopped.state_dict())
+        >>> resumed.step, list(next(iter(resumed))) == list(next(batches))
+        (2, True)
         """
         saved = SavedState.from_dict(state)
         if saved.seed != self.seed:
@@ -337,6 +354,12 @@ class MixtureSampler:
 
         Raises:
             ArgumentError: As for ``advance``, or weights that no stage could have.
+
+        >>> plan = StageSchedule([Stage("all", {"x": 1, "y": 1}, steps=9)]).plan({"x": 50, "y": 50}, batch_size=4)
+        >>> sampler = MixtureSampler(plan, seed=17)
+        >>> batch = next(iter(sampler))
+        >>> sampler.change_mixture({"x": 1, "y": 3}, "y lags behind"), sampler.draws(step=1).counts()
+        (1, {'x': 1, 'y': 3})
         """
         _check_reason(reason)
         planned, draw = self._stage_in_progress(stage), self._next_edge()
@@ -360,6 +383,12 @@ class MixtureSampler:
         Raises:
             ArgumentError: No reason, an unknown bucket, a size below the present one, or a sampler over labels or scores,
                 whose members are fixed.
+
+        >>> sampler = MixtureSampler(StageSchedule([Stage("a", {"x": 1}, steps=9)]).plan({"x": 6}, batch_size=4), seed=17)
+        >>> batch = next(iter(sampler))
+        >>> sampler.grow({"x": 8}, "two more pictures")
+        >>> [(era.first_ordinal, era.size) for era in sampler.plan.eras("x")]  # from the bucket's seventh draw on
+        [(0, 6), (6, 8)]
         """
         _check_reason(reason)
         if self._members is not None:

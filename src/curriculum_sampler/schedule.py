@@ -318,6 +318,10 @@ class StageSchedule:
 
         Raises:
             ArgumentError: A bucket is absent or empty, a number is out of range, or ``max_passes`` is exceeded.
+
+        >>> schedule = StageSchedule([Stage("easy", {"easy": 1}, epochs=3)])
+        >>> schedule.plan({"easy": 100}, batch_size=32).total_steps  # 300 draws, rounded up to whole steps
+        10
         """
         return Plan(
             self,

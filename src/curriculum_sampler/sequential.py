@@ -25,6 +25,12 @@ class SequentialSamples:
 
     Iterate it, or give it to a ``DataLoader(..., batch_size=8, num_workers=2)`` as a map-style data
     set. A transform's ``rng`` is that of seed 0, pass 0, so an evaluation repeats itself exactly.
+
+    >>> from curriculum_sampler import CurriculumDataset, write_shards
+    >>> samples = [{"__key__": f"{n}", "cls": n} for n in range(5)]
+    >>> dataset = CurriculumDataset(write_shards("memory://in-order", {"easy": samples}))
+    >>> [[sample["cls"] for sample in dataset.sequential(rank, 2)] for rank in (0, 1)]
+    [[0, 1], [2, 3, 4]]
     """
 
     def __init__(

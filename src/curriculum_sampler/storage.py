@@ -33,6 +33,12 @@ class Storage(Protocol):
 
     Every method raises ``StorageError`` when the storage cannot do it, naming the url and the next
     move. Implementations must survive pickling and forking, since loader workers receive them.
+
+    ``curriculum_sampler.testing.check_storage`` puts one of your own through its paces.
+
+    >>> from curriculum_sampler import MemoryStorage
+    >>> isinstance(MemoryStorage("mine"), Storage)
+    True
     """
 
     @property
