@@ -68,8 +68,8 @@ class S3Storage:
       of the answer and as much for the next of its body. (Only a server that draws out the few headers of
       an answer, byte by byte, could exceed this.)
 
-    >>> S3Storage("my-bucket", "vton/v1", region="eu-central-1").url
-    's3://my-bucket/vton/v1'
+    >>> S3Storage("my-bucket", "pictures/v1", region="eu-central-1").url
+    's3://my-bucket/pictures/v1'
     """
 
     def __init__(
@@ -118,8 +118,8 @@ class S3Storage:
         Raises:
             ArgumentError: No bucket, or more than bucket and prefix: credentials do not belong into a url.
 
-        >>> S3Storage.from_url("s3://my-bucket/vton/v1", anonymous=True).prefix
-        'vton/v1'
+        >>> S3Storage.from_url("s3://my-bucket/pictures/v1", anonymous=True).prefix
+        'pictures/v1'
         """
         place = urlsplit(url)
         if "@" in place.netloc or place.query or place.fragment:
