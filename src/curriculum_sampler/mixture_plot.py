@@ -91,6 +91,15 @@ def plot_metrics(
     Raises:
         ArgumentError: A line that is no JSON object, a row that lacks something, or no row of training.
         MissingExtraError: matplotlib is absent.
+
+    >>> import json, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> row = {"kind": "train", "stage": "easy", "target_mixture": {"easy": 1.0}, "lr": 0.1}
+    >>> rows = [row | {"step": step, "samples_by_bucket": {"easy": 8 * step}} for step in (2, 4)]
+    >>> _ = (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
+    >>> plot_metrics(folder / "metrics.jsonl", folder / "so_far.svg")
+    >>> (folder / "so_far.svg").read_text().startswith("<?xml")
+    True
     """
     picture_kind(path)
     training = training_rows(read_rows(Path(metrics)))

@@ -16,6 +16,16 @@ class Reporter(Protocol):
     A row is a dict with ``kind``, ``step`` (optimiser updates done) and ``stage``. One of kind ``stage`` opens a stage
     and has ``target_mixture``, ``lr``, ``first_step`` and ``end_step``; one of kind ``train`` has what ``TrainingReport``
     says. Numbers that are not finite are None.
+
+    >>> class Printed:
+    ...     def open(self, step): print("from step", step)
+    ...     def log(self, row): print(row["kind"], row["step"], row["stage"])
+    ...     def close(self): print("done")
+    >>> reporter: Reporter = Printed()
+    >>> reporter.open(0); reporter.log({"kind": "train", "step": 50, "stage": "easy"}); reporter.close()
+    from step 0
+    train 50 easy
+    done
     """
 
     def open(self, step: int) -> None:

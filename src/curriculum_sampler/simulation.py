@@ -41,6 +41,12 @@ class Simulation:
         distinct: Different samples seen of each bucket; None where not all draws were looked at, or where there are too
             many samples to remember.
         is_whole: Whether all draws were looked at.
+
+    >>> from curriculum_sampler import Stage, StageSchedule
+    >>> schedule = StageSchedule([Stage("all", {"easy": 1, "hard": 3}, steps=10)])
+    >>> found = simulate(schedule.plan({"easy": 50, "hard": 50}, batch_size=8), seed=17)
+    >>> found.draws, found.largest, found.distinct["hard"], found.keeps_its_promise
+    ({'easy': 20, 'hard': 60}, 0.0, 50, True)
     """
 
     plan: Plan

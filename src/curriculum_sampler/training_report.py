@@ -45,6 +45,22 @@ class TrainingReport:
 
     Raises:
         ArgumentError: Several ranks, and ``torch.distributed`` is not initialised.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from curriculum_sampler import CurriculumDataset, CurriculumLoader, JsonlReporter, Stage, StageSchedule, write_shards
+    >>> samples = [{"__key__": f"{n}", "cls": n} for n in range(9)]
+    >>> dataset = CurriculumDataset(write_shards("memory://reported", {"easy": samples}))
+    >>> schedule = StageSchedule([Stage("easy", {"easy": 1}, steps=4, lr=0.1)])
+    >>> loader = CurriculumLoader(dataset, schedule, batch_size=2, seed=17)
+    >>> metrics = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+    >>> report = TrainingReport(loader, [JsonlReporter(metrics)], every=2)
+    >>> for batch in loader:
+    ...     report.add(losses=torch.ones(2), buckets=batch["__bucket__"])
+    >>> report.close()
+    >>> import json
+    >>> [(row["kind"], row["step"]) for row in map(json.loads, metrics.read_text().splitlines())]
+    [('stage', 0), ('train', 2), ('train', 4)]
     """
 
     def __init__(self, loader: CurriculumLoader, reporters: Sequence[Reporter], *, every: int = 50) -> None:
