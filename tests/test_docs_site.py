@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import html
+import inspect
+import os
 import re
 import subprocess
 import sys
@@ -48,7 +50,8 @@ def site(tmp_path_factory) -> Path:
     pytest.importorskip("mkdocs")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250)
     assert built.returncode == 0, built.stderr[-3000:]
     return folder
 
@@ -94,6 +97,13 @@ def test_every_public_name_is_in_the_reference_once():
     assert sorted(listed) == sorted(cs.__all__)
     checks = re.findall(r"^::: curriculum_sampler\.testing\.(\w+)$", told, re.MULTILINE)
     assert sorted([*checks, "MemoryStorage"]) == sorted(testing.__all__)
+
+
+@pytest.mark.parametrize("package", [cs, testing], ids=lambda package: package.__name__)
+def test_every_public_name_has_an_example_in_its_docstring(package):
+    """Protocols say what others do: an example is that of what does it."""
+    told = {name: inspect.getdoc(getattr(package, name)) or "" for name in package.__all__}
+    assert [name for name, text in told.items() if ">>> " not in text] == []
 
 
 def test_every_public_name_of_an_integration_is_in_the_reference():
