@@ -144,7 +144,9 @@ def test_the_plain_loader_says_nothing_about_another_number_of_workers():
     message = None
     try:
         iter(second)
-    except AssertionError as error:  # not kept, as pytest.raises would: its frames hold workers that are waited for
+    except (
+        AssertionError
+    ) as error:  # not kept, as pytest.raises would: its frames hold workers that are waited for
         message = str(error)
     assert message == ""
 
@@ -163,6 +165,23 @@ def test_iterating_again_continues_after_what_was_returned(num_workers, persiste
     loader = fresh(StatefulLoader, num_workers, persistent_workers=persistent and num_workers > 0)
     assert [next(iter(loader)) for _ in range(3)] + list(loader) == expected()
     assert list(loader) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_state_that_is_loaded_into_a_loop_ends_it(num_workers):
+    """The plain loader's loop goes on as if nothing had been loaded."""
+    loader = fresh(StatefulLoader, num_workers)
+    batches = iter(loader)
+    found = [next(batches), next(batches)]
+    loader.load_state_dict(loader.state_dict())
+    with pytest.raises(cs.CurriculumError, match="This iteration is over"):
+        next(batches)
+    second = iter(loader)
+    found.append(next(second))
+    third = iter(loader)
+    with pytest.raises(cs.CurriculumError, match="This iteration is over"):
+        next(second)
+    assert found + list(third) == expected()
 
 
 def test_within_an_accumulation_a_state_names_the_steps_start():

@@ -30,7 +30,7 @@ class StatefulLoader(StatefulDataLoader):  # type: ignore[misc]  # torchdata is 
       the workers were already asked for, do not know it.
     - A state may be loaded with another number of workers, unless the dataset keeps a state of its own in them.
     - Iterating again continues after the batch returned last. With the plain one, what the workers had made beyond
-      it is lost.
+      it is lost. An iteration that is over since a state was loaded is an error, where the plain one goes on as before.
 
     Args:
         dataset: Any map-style dataset.
@@ -55,11 +55,26 @@ class StatefulLoader(StatefulDataLoader):  # type: ignore[misc]  # torchdata is 
         super().__init__(dataset, batch_sampler=batch_sampler, **options)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield batches from where the last one returned left off, or a state was loaded."""
+        """Yield batches from where the last one returned left off, or a state was loaded.
+
+        Raises:
+            CurriculumError: From an iteration that is over, since another began or a state was loaded.
+        """
         if self._iterator is not None and not self._initial_iter_for_state_dict:
             self.load_state_dict(self.state_dict())
-        batches: Iterator[Any] = super().__iter__()
-        return batches
+        return self._valid(super().__iter__())
+
+    def _valid(self, batches: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            if self._iterator is not batches:
+                raise CurriculumError(
+                    "This iteration is over: a state was loaded or another iteration began. Call iter(loader) again."
+                )
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return torchdata's state, with the sampler's as of now: the position of the batch returned last."""
