@@ -102,6 +102,21 @@ def test_streams_that_are_each_ranks_own_part_are_read_by_it_alone():
     assert len(read) == len(set(read)) == plan.total_draws
 
 
+@given(st.integers(0, 8))
+def test_a_rank_with_its_own_part_continues_where_it_was(stop):
+    plan = SCHEDULE.plan({"easy": 10, "hard": 6}, batch_size=4)
+
+    def rank():
+        return cs.mix_streams(
+            plan, streams_of({"easy": 5, "hard": 3}), seed=17, rank=1, world_size=2, sharded=True
+        )
+
+    first, second = rank(), rank()
+    begun = list(itertools.islice(first, stop))
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert begun + list(second) == list(rank())
+
+
 def test_sharded_streams_continue_on_their_own_rank_only():
     plan = SCHEDULE.plan({"easy": 8, "hard": 8}, batch_size=4)
     one, other = (
@@ -166,6 +181,7 @@ def test_a_stream_is_opened_when_its_turn_comes_and_never_without_weight():
     assert opened == ["easy"]
     list(batches)
     assert opened == ["easy", "hard"]
+    assert mixed.state_dict()["streams"].keys() == {"easy", "hard"}
 
 
 def test_iterables_are_begun_again_and_told_their_pass_if_they_ask():
@@ -277,6 +293,25 @@ def test_what_a_stream_raises_names_bucket_and_draw_and_loses_nothing():
     assert found + list(mixed) == whole
 
 
+def test_a_batch_that_cannot_be_collated_was_not_delivered():
+    calls = []
+
+    def collate(samples):
+        calls.append(samples)
+        if len(calls) == 2:
+            raise ValueError("not of one shape")
+        return samples
+
+    streams = {"easy": range(50), "hard": range(100, 150)}
+    mixed = cs.mix_streams(SCHEDULE, streams, seed=17, batch_size=4, collate=collate)
+    batches = iter(mixed)
+    found = [next(batches)]
+    with pytest.raises(ValueError, match="not of one shape") as failed:
+        next(batches)
+    assert not hasattr(failed.value, "__notes__")
+    assert found + list(mixed) == list(cs.mix_streams(SCHEDULE, streams, seed=17, batch_size=4))
+
+
 def test_changes_at_run_time_take_effect_at_once_and_are_repeated():
     def fresh():
         return cs.mix_streams(SCHEDULE, streams_of({"easy": 5, "hard": 3}), seed=17, batch_size=4)
@@ -292,6 +327,19 @@ def test_changes_at_run_time_take_effect_at_once_and_are_repeated():
     again = fresh()
     again.load_state_dict(state)
     assert list(again) == found[2:]
+
+
+def test_a_change_to_a_bucket_without_a_stream_is_an_error_and_can_be_mended():
+    plan = SCHEDULE.plan({"easy": 5, "hard": 3, "new": 4}, batch_size=4)
+    mixed = cs.mix_streams(plan, streams_of({"easy": 5, "hard": 3}), seed=17)
+    batches = iter(mixed)
+    next(batches)
+    mixed.sampler.change_mixture({"easy": 1, "new": 1}, "more is there now")
+    with pytest.raises(cs.CurriculumError, match="from bucket 'new', which has no stream"):
+        next(batches)
+    mended = cs.mix_streams(plan, streams_of({"easy": 5, "hard": 3, "new": 4}), seed=17)
+    mended.load_state_dict(mixed.state_dict())
+    assert sorted(next(iter(mended))) == [("easy", 0, 4), ("easy", 1, 0), ("new", 0, 0), ("new", 0, 1)]
 
 
 def numbers(first: int, last: int, kind: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from .errors import ArgumentError, CurriculumError, StateMismatchError
@@ -83,7 +84,10 @@ def mix_streams(
     parts = world_size if sharded else 1
     return MixedStreams(
         plan,
-        {name: Stream(name, source, least.get(name, 0) // parts, resume) for name, source in streams.items()},
+        {
+            name: Stream(name, streams.get(name, partial(_absent, name)), least.get(name, 0) // parts, resume)
+            for name in known
+        },
         seed,
         rank,
         world_size,
@@ -168,31 +172,34 @@ class MixedStreams:
         _refuse_copies()
         self._refuse_failed()
         for draws in self.sampler:
-            yield self._collate(self._samples([draw.bucket for draw in draws]))
+            yield self._batch([draw.bucket for draw in draws])
 
-    def _samples(self, buckets: list[str]) -> list[Any]:
-        samples = []
+    def _batch(self, buckets: list[str]) -> Any:
         step = self.sampler.step - 1
         before = {name: (stream.bucket_pass, stream.taken) for name, stream in self._streams.items()}
+        samples = []
+        asked: Stream | None = None
         try:
             for number, bucket in enumerate(buckets):
+                asked = self._streams[bucket]
                 if number in self._mine:
-                    samples.append(self._streams[bucket].take())
+                    samples.append(asked.take())
                 elif not self._part:
-                    self._streams[bucket].take()
+                    asked.take()
+            asked = None
+            return self._collate(samples)
         except BaseException as error:
-            stream = self._streams[bucket]
-            error.add_note(
-                f"From stream {bucket!r}, sample {stream.taken} of pass {stream.bucket_pass}, "
-                f"for draw {step * len(buckets) + number} (step {step})."
-            )
+            if asked is not None:
+                error.add_note(
+                    f"From stream {asked.bucket!r}, sample {asked.taken} of pass {asked.bucket_pass}, "
+                    f"for draw {step * len(buckets) + number} (step {step})."
+                )
             # The batch is not delivered: where every stream can be taken back to its beginning, nothing is lost.
             self.sampler.seek(step)
             for name, stream in self._streams.items():
-                if name == bucket or (stream.bucket_pass, stream.taken) != before[name]:
+                if stream is asked or (stream.bucket_pass, stream.taken) != before[name]:
                     self._failed |= not stream.go_back(*before[name])
             raise
-        return samples
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the mixture, a few numbers, with the place and any own state of each stream opened.
@@ -254,6 +261,13 @@ def _planned(schedule: StageSchedule, batch_size: int | None) -> tuple[tuple[str
             )
     known = tuple(sorted({name for stage in schedule.stages for name in stage.mixture}))
     return known, schedule.plan(dict.fromkeys(known, 1), batch_size)
+
+
+def _absent(bucket: str, bucket_pass: int) -> Iterator[Any]:
+    raise CurriculumError(
+        f"A change of the mixture draws from bucket {bucket!r}, which has no stream. Make the mixture anew with a stream for it, "
+        "and load the last state."
+    )
 
 
 def _refuse_copies() -> None:
