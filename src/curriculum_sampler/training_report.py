@@ -29,8 +29,9 @@ class TrainingReport:
     A row of kind ``stage`` opens each stage, at a switch and after a resume alike. A row of kind ``train`` follows every
     ``every`` steps and at the end of a stage, so that none speaks of two stages; it has
 
-    - ``step`` (updates done), ``stage``, ``lr`` and ``target_mixture`` (bucket -> share) of its last step,
-    - ``samples_by_bucket`` since the start of the training and ``observed_mixture`` since the row before,
+    - ``step`` (updates done), ``stage``, and the ``lr`` of its last step,
+    - ``target_mixture`` (bucket -> share) as planned and ``observed_mixture`` as drawn, means since the row before,
+    - ``samples_by_bucket`` since the start of the training,
     - ``loss`` and ``loss_by_bucket``, means since the row before, where losses were given,
     - what else was given to ``add``.
 
@@ -103,6 +104,8 @@ class TrainingReport:
         if position.stage != self._stage:
             self._stage = position.stage
             self._tell_stage(step)
+        if not part:
+            self._planned.append(position.mixture)
         if buckets is None:
             first = (part * sampler.world_size + sampler.rank) * sampler.batch_size
             buckets = sampler.draws(step)[first : first + sampler.batch_size].buckets.tolist()
@@ -114,7 +117,7 @@ class TrainingReport:
         is_last = done == self._loader.plan.total_steps
         if done % self._every == 0 or is_last or self._loader.plan.at(done).stage != self._stage:
             row = {"kind": "train", "step": done, "stage": self._stage, "lr": position.lr}
-            self._tell(row | {"target_mixture": position.mixture} | self._summed() | values)
+            self._tell(row | {"target_mixture": _mean(self._planned)} | self._summed() | values)
 
     def close(self) -> None:
         """End the reporters."""
@@ -167,6 +170,12 @@ class TrainingReport:
 
     def _begin(self) -> None:
         self._pending: list[tuple[Any, Any]] = []
+        self._planned: list[dict[str, float]] = []
+
+
+def _mean(mixtures: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = {name: None for mixture in mixtures for name in mixture}
+    return {name: math.fsum(mixture.get(name, 0.0) for mixture in mixtures) / len(mixtures) for name in names}
 
 
 def _one_each(losses: Any, num_samples: int) -> Any:
