@@ -29,6 +29,7 @@ BLOCK = re.compile(
 # Pages whose blocks another test runs, since they want a world of their own: the test names the page.
 RUN_BY = {
     "README.md": "test_docs.py",
+    "docs/frameworks.md": "test_frameworks_docs.py",
     "docs/integrations.md": "test_integrations_docs.py",
     "docs/prepare_your_data.md": "test_commands_guide.py",
     "docs/streaming.md": "test_docs.py",
