@@ -33,6 +33,7 @@ RUN_BY = {
     "docs/integrations.md": "test_integrations_docs.py",
     "docs/prepare_your_data.md": "test_commands_guide.py",
     "docs/streaming.md": "test_docs.py",
+    "docs/testing.md": "test_testing_docs.py",
 }
 World = dict[str, Any]
 
