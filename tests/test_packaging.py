@@ -214,16 +214,15 @@ def test_a_users_script_is_type_checked_against_the_wheel(wheel: Path, tmp_path:
 
 
 def interpreters() -> dict[str, str | None]:
-    """Python 3.11 to 3.14, each where one is found on this machine."""
-    homes = Path.home() / ".pyenv" / "versions"
+    """Python 3.11 to 3.14, each with where it is found on this machine, if it is."""
     found: dict[str, str | None] = {}
     for minor in range(11, 15):
         name = f"python3.{minor}"
-        here = sys.executable if sys.version_info[:2] == (3, minor) else None
-        installed = sorted(map(str, homes.glob(f"3.{minor}.*/bin/python")))
+        here = [sys.executable] if sys.version_info[:2] == (3, minor) else []
+        by_pyenv = map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python"))
         # A shim of pyenv is on the path also where nothing is behind it.
         on_path = [path for path in [shutil.which(name)] if path and "shims" not in path]
-        found[name] = next(iter([here, *installed, *on_path] if here else [*installed, *on_path]), None)
+        found[name] = next(iter([*here, *by_pyenv, *on_path]), None)
     return found
 
 

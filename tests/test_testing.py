@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -411,8 +414,6 @@ class Sloppy(MemoryStorage):
     """Shares one file position among threads."""
 
     def read_into(self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None) -> ObjectStat:
-        import threading
-
         if threading.current_thread() is not threading.main_thread() and offset:
             offset -= 1
         return super().read_into(key, buffer, offset, etag)
@@ -533,3 +534,14 @@ def test_synthetic_data_are_what_their_samples_say() -> None:
 def test_synthetic_data_go_where_they_are_told(tmp_path: Path) -> None:
     manifest = synthetic_manifest({"easy": 4}, split="validation", storage=LocalStorage(tmp_path))
     assert cs.Manifest.load(tmp_path, split="validation").fingerprint == manifest.fingerprint
+
+
+def test_the_kit_needs_numpy_alone() -> None:
+    absent = ["torch", "boto3", "xxhash", "PIL", "safetensors", "pytest"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "from curriculum_sampler.testing import MemoryStorage, check_storage, synthetic_manifest\n"
+        "check_storage(MemoryStorage)\nsynthetic_manifest({'easy': 1})"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert re.search(r'MissingExtraError: .*pip install "curriculum-sampler\[data\]"\n$', said)
