@@ -143,7 +143,7 @@ def test_a_damaged_tar_is_named_and_no_manifest_appears() -> None:
         ({}, "no tars"),
         ({"easy": []}, "Bucket 'easy' has no tars"),
         (lambda name: None, "no tars"),
-        ({"easy": ["empty.tar"]}, r"empty\.tar holds no samples"),
+        ({"easy": ["empty.tar"]}, r"empty\.tar of bucket 'easy' holds no samples"),
         ({"ea/sy": ["a.tar"]}, "Bucket name 'ea/sy'"),
         ({"easy": ["a.tar", "a.tar"]}, r"'a\.tar' is listed twice"),
         ({"easy": ["../a.tar"]}, "relative path"),

@@ -176,7 +176,7 @@ def append_tars(
     added: dict[str, list[Shard]] = {}
     for bucket, names in wanted.items():
         for name in names:
-            shard = index_shard(tars, name, None if dry_run else home)
+            shard = index_shard(tars, name, None if dry_run else home, bucket)
             added.setdefault(bucket, []).append(shard)
             done += shard.num_bytes
             if progress is not None:

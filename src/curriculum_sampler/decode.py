@@ -20,7 +20,7 @@ from .extras import missing
 
 try:
     import safetensors.numpy
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 except ImportError as error:
     raise missing("pillow and safetensors", "data") from error
 
@@ -41,9 +41,13 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     Palettes become colours. Orientation tags are not applied. Animations give their first frame.
 
     Raises:
-        ValueError: More than ``MAX_PIXELS`` pixels, or more than 8 bits a channel.
+        ValueError: No image of a known format, more than ``MAX_PIXELS`` pixels, or more than 8 bits a channel.
     """
-    with Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS) as image:
+    try:
+        opened = Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
+    except UnidentifiedImageError:  # Pillow's message names a place in memory
+        raise ValueError(f"its beginning is that of no {', '.join(_IMAGE_FORMATS)}") from None
+    with opened as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels are more than the {MAX_PIXELS} that are allowed")

@@ -64,22 +64,22 @@ def index_shards(
     listed = _listed(tars, buckets)
     made = {}
     for bucket, names in listed.items():
-        shards = tuple(index_shard(tars, name, home) for name in names)
+        shards = tuple(index_shard(tars, name, home, bucket) for name in names)
         made[bucket] = Bucket(shards, (difficulties or {}).get(bucket))
     publish(home, split, made, source=apart)
     return Manifest.load(home, split=split, **options)
 
 
-def index_shard(tars: Storage, name: str, home: Storage | None) -> Shard:
+def index_shard(tars: Storage, name: str, home: Storage | None, bucket: str) -> Shard:
     """Index a tar, write the index to ``home`` (None: nowhere), and return what a manifest says of the shard.
 
     Raises:
-        ArgumentError: It holds no samples.
+        ArgumentError: It holds no samples; ``bucket`` is named.
         ShardError: See ``index_tar``.
     """
     index = index_tar(tars, name)
     if not len(index):
-        raise ArgumentError(f"{tars.url}/{name} holds no samples. Leave it out.")
+        raise ArgumentError(f"{tars.url}/{name} of bucket {bucket!r} holds no samples. Leave it out.")
     data = index.to_bytes()
     if home is not None:
         home.write(name + INDEX_SUFFIX, data)

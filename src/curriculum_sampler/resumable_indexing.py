@@ -75,7 +75,7 @@ def index_resumably(
             etag = stats[name].etag
             shard = _known(home, name, etag, known)
             if shard is None:
-                shard = index_shard(tars, name, home)
+                shard = index_shard(tars, name, home, bucket)
                 known.add(name, shard.digest, etag)
             shards.append(shard)
             done += stats[name].num_bytes
