@@ -226,6 +226,63 @@ def test_parameter_groups_keep_their_proportions_also_after_a_resume(tmp_path, d
     assert then.rates == whole.rates[2:]
 
 
+class Validated(Linear):
+    def validation_step(self, batch, batch_idx):
+        self.log("loss", self.layer(batch["npy"]).square().mean(), batch_size=4)
+
+
+class WithValidation(CurriculumDataModule):
+    def val_dataloader(self):
+        samples = [{"__key__": "x", "npy": torch.ones(4)}] * 4
+        return torch.utils.data.DataLoader(samples, batch_size=4)
+
+
+def test_checkpoints_of_validations_within_an_accumulation_go_on(tmp_path, dataset):
+    def fit(model, path=None):
+        keep = ModelCheckpoint(tmp_path / "checkpoints", filename="{step}-{epoch}", save_top_k=-1)
+        every = {"val_check_interval": 3, "check_val_every_n_epoch": None, "accumulate_grad_batches": 2}
+        data = WithValidation(dataset, SCHEDULE, batch_size=12, seed=17)
+        trainer(tmp_path, callbacks=[keep], num_sanity_val_steps=0, **every).fit(model, data, ckpt_path=path)
+        return model
+
+    whole = fit(Validated())
+    saved = sorted((tmp_path / "checkpoints").glob("step=*.ckpt"))
+    assert len(saved) >= 3
+    for path in saved:
+        steps = torch.load(path, weights_only=True)["global_step"]
+        model = fit(Validated(), path)
+        assert model.seen == whole.seen[2 * steps :]
+        assert torch.equal(model.layer.weight, whole.layer.weight)
+
+
+class Reporting(Linear):
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_train_start(self):
+        reporters = [cs.JsonlReporter(self.path)]
+        self.report = cs.TrainingReport(self.trainer.datamodule.loader, reporters, every=1)
+
+    def training_step(self, batch, batch_idx):
+        losses = self.layer(batch["npy"]).square().mean(dim=1)
+        self.report.add(losses, batch["__bucket__"])
+        return losses.mean()
+
+
+def test_a_report_goes_on_where_a_checkpoint_was_taken(tmp_path, dataset):
+    path = tmp_path / "metrics.jsonl"
+    trainer(tmp_path, callbacks=[every_batch(tmp_path)]).fit(Reporting(path), datamodule=module(dataset))
+    whole = path.read_text().splitlines()
+    trainer(tmp_path, callbacks=[every_batch(tmp_path)]).fit(
+        Reporting(path), datamodule=module(dataset), ckpt_path=tmp_path / "checkpoints" / "step=5.ckpt"
+    )
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    trained = [row for row in rows if row["kind"] == "train"]
+    assert [row["step"] for row in trained] == [1, 2, 3, 4, 5, 6, 7]
+    assert json.loads(whole[-1]) == trained[-1]
+
+
 class Scheduled(Linear):
     def configure_optimizers(self):
         optimizer = super().configure_optimizers()

@@ -31,6 +31,20 @@ SCHEDULE = cs.StageSchedule(
 WITHOUT_RATES = cs.StageSchedule([cs.Stage("all", {"easy": 1, "hard": 1}, steps=4)])
 
 
+class Reporting(TrainerCallback):
+    """Makes the report when the loader is where it goes on; the trainer's ``compute_loss`` adds to it."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.report = cs.TrainingReport(self.loader, [cs.JsonlReporter(self.path)], every=1)
+
+
+class ReportingTrainer(CurriculumTrainer):
+    def compute_loss(self, model, inputs, **kwargs):
+        losses = model.layer(inputs["npy"]).square().mean(dim=1)
+        self.reporting.report.add(losses)
+        return losses.mean()
+
+
 class Linear(torch.nn.Module):
     """A linear model that remembers what it was trained on."""
 
@@ -175,6 +189,21 @@ def test_a_checkpoint_within_a_step_does_not_skip_it(tmp_path, dataset):
         resume_from_checkpoint=str(tmp_path / "checkpoint-3")
     )
     assert first.seen[:3] + then.seen == names(loader_of(dataset))
+
+
+def test_a_report_says_what_was_drawn_though_batches_are_taken_ahead(tmp_path, dataset):
+    reporting = Reporting()
+    reporting.loader, reporting.path = loader_of(dataset, grad_accumulation=2), tmp_path / "metrics.jsonl"
+    options = arguments(tmp_path, gradient_accumulation_steps=2)
+    trainer = ReportingTrainer(Linear(), options, curriculum=reporting.loader, callbacks=[reporting])
+    trainer.reporting = reporting
+    trainer.train()
+    rows = [json.loads(line) for line in reporting.path.read_text().splitlines()]
+    trained = [row for row in rows if row["kind"] == "train"]
+    drawn = [reporting.loader.sampler.draws(step).counts() for step in range(7)]
+    assert [
+        {name: share * 12 for name, share in row["observed_mixture"].items() if share} for row in trained
+    ] == [pytest.approx(counts) for counts in drawn]
 
 
 def test_a_plan_that_is_cut_short_ends_the_training(tmp_path, dataset):
