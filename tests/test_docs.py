@@ -57,6 +57,13 @@ def run(page: Path, world: World) -> None:
                 assert printed.getvalue() == block["printed"], name(page)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_python_block_escapes(page):
+    """One that is indented, or called py, would be shown and not run."""
+    text = page.read_text()
+    assert len(BLOCK.findall(text)) == len(re.findall(r"```\s*(?:py|ipy)", text))
+
+
 def samples(bucket: str) -> list[dict[str, object]]:
     return [{"__key__": f"{bucket}{n:03}", "npy": np.full(4, n, np.float32)} for n in range(30)]
 
