@@ -243,7 +243,8 @@ def test_the_cache_is_told_and_left_as_it_is(
     cache = FolderCache(tmp_path / "home" / "curriculum-sampler", 1 << 30)
     for key in ("a" * 32, "b" * 32):
         cache.obtain(key, lambda allocate: allocate(3 << 20))
-    (cache.folder / ".unfinished-0123").write_bytes(b"half")
+    for name in (".unfinished-0123", ".unfinished-89ab"):
+        (cache.folder / name).write_bytes(b"half")
     with open(cache.folder / ".unfinished-4567", "wb") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         before = sorted(cache.folder.iterdir())
@@ -251,7 +252,7 @@ def test_the_cache_is_told_and_left_as_it_is(
     assert ran.exit_code == 0
     assert f"folder     {cache.folder}\n" in ran.out
     assert "holds      2 pieces, 6.0 MiB" in ran.out
-    assert "left over  1 unfinished file of processes that are gone" in ran.out
+    assert "left over  2 unfinished files of processes that are gone" in ran.out
     assert "in use     nobody is fetching" in ran.out
     assert "budget     1.0 MiB" in ran.out
     assert sorted(cache.folder.iterdir()) == before
