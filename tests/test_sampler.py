@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import curriculum_sampler as cs
+from curriculum_sampler.testing import check_exact
 
 from .strategies import Case, all_draws, cases, mixtures, seeds
-from .test_promises import check_windows
 
 SCHEDULE = cs.StageSchedule(
     [
@@ -132,7 +132,7 @@ class Life(RuleBasedStateMachine):
             return
         sampler = self.ranks[0]
         drawn = all_draws(sampler)
-        check_windows(sampler.plan, drawn)
+        check_exact((sampler.draws(step=step) for step in range(sampler.plan.total_steps)), sampler.plan)
         streams: dict[str, list[int]] = {}
         for draw in drawn:
             streams.setdefault(draw.bucket, []).append(draw.index)
