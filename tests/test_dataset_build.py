@@ -462,7 +462,9 @@ def test_a_sample_repaired_between_two_runs_is_scored_anew_and_the_rest_is_not(
 ) -> None:
     source = picture_folder(tmp_path / "pictures", 200)
     (source / "0150.png").write_bytes(b"no picture")
-    with pytest.raises(BadSampleError, match=r"Sample '0150': Member 'png' of 10 bytes cannot be decoded: .* that of no PNG"):
+    with pytest.raises(
+        BadSampleError, match=r"Sample '0150': Member 'png' of 10 bytes cannot be decoded: .* that of no PNG"
+    ):
         build(source, tmp_path / "out", score=brightness)
     assert not (tmp_path / "out").exists()
     (source / "0150.png").write_bytes(picture(150))

@@ -61,7 +61,8 @@ def append_shards(
 
     Tars are copied under the next free numbers, and compared with their indexes on the way. The manifest is written
     last, so that an append which fails or is interrupted leaves the data set as it was; the same call goes on from the
-    shards that were copied. Keys are not compared with those that are there.
+    shards that were copied. Keys are not compared with those that are there:
+    an index holds none, so every tar of the data set would be read for it.
 
     Args:
         destination: The data set that grows: folder, url or storage.

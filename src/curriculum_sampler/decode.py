@@ -46,7 +46,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     try:
         opened = Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
     except UnidentifiedImageError:  # Pillow's message names a place in memory
-        raise ValueError(f"its beginning is that of no {', '.join(_IMAGE_FORMATS)}") from None
+        raise ValueError(f"its beginning is that of no {', '.join(_IMAGE_FORMATS)} file") from None
     with opened as image:
         width, height = image.size
         if width * height > MAX_PIXELS:

@@ -148,8 +148,8 @@ class FolderSource:
             else f"sample {entry.key!r} has a file {extra[0]!r}, but {first!r} has none"
         )
         raise ArgumentError(
-            f"{self.root}: {what}. Add or remove the file; or name the extensions that every sample must have, such as "
-            f"require={sorted(expected & extensions) or sorted(extensions)!r}, and the others are optional."
+            f"{self.root}: {what}. Add or remove the file; or name by require= the extensions that every sample must have "
+            f"({','.join(sorted(expected & extensions) or sorted(extensions))}), and the others are optional."
         )
 
 
