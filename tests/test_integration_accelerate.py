@@ -168,3 +168,18 @@ def test_two_ranks_share_each_global_batch_and_one_goes_on_alone(tmp_path):
     alone.accelerator.load_state(str(tmp_path / "saved"))
     assert alone.run().seen == keys(dataset)[4:]
     assert alone.lrs == planned_rates(dataset)[4:]
+
+
+def test_a_scheduler_made_after_prepare_sets_the_same_rates(dataset):
+    training = Training(dataset)
+    model = torch.nn.Linear(4, 1)
+    optimizer = training.accelerator.prepare(torch.optim.SGD(model.parameters(), lr=1.0))
+    scheduler = cs.CurriculumLR(optimizer, training.loader)
+    rates = []
+    for batch in training.loader:
+        model(batch["npy"].float()).mean().backward()
+        optimizer.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.zero_grad()
+        scheduler.step()
+    assert rates == [training.loader.plan.at(step).lr for step in range(7)]

@@ -64,6 +64,9 @@ class CurriculumLR(LRScheduler):
                 f"plan: got {plan!r}, but the rates come from a plan, or from a loader or sampler that has one. "
                 "Pass schedule.plan(...) or the loader."
             )
+        # Accelerate's wrapper has no hooks; it calls those of the optimiser in it.
+        inner = getattr(optimizer, "optimizer", optimizer)
+        optimizer = inner if isinstance(inner, Optimizer) else optimizer
         super().__init__(optimizer, last_epoch)
         me = weakref.ref(self)
 
