@@ -25,7 +25,7 @@ source "$EXAMPLES/stages.sh"
 # shellcheck source-path=SCRIPTDIR source=demo/tiny.sh
 source "$EXAMPLES/demo/tiny.sh"
 
-CURRICULUM=$REPOSITORY/src/curriculum_sampler/presets/catvton.toml
+CURRICULUM=${CURRICULUM:-catvton} # a preset of the package, or a TOML file
 FOLDER=$OUTPUT_ROOT/checkpoints_catvton_curriculum
 
 if [[ ${1:-} == --tiny ]]; then

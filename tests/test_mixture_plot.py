@@ -232,6 +232,13 @@ def test_a_running_job_is_drawn_although_its_last_line_is_half_written(
     assert "<h1>run 7</h1>" in (tmp_path / "now.html").read_text()
 
 
+def test_a_training_that_has_not_done_a_step_is_drawn_as_it_will_begin(tmp_path: Path) -> None:
+    (row, *_) = training_rows(training(plan_of(SCHEDULE)))
+    first = {**row, "step": 0, "samples_by_bucket": {}}
+    cs.plot_metrics(written(tmp_path / "metrics.jsonl", [first]), tmp_path / "now.svg")
+    assert timeline_of([first]).stages == (StageSpan("$warm$_up\n<b>", 0, 1),)
+
+
 def test_a_restart_that_wrote_steps_again_counts_them_once(tmp_path: Path) -> None:
     rows = training(plan_of(SCHEDULE))
     again = training_rows([*rows[:6], *rows[3:]])

@@ -95,11 +95,8 @@ def timeline_of(training: Sequence[Row]) -> Timeline:
         elif told.end > told.start:
             stretches.append(told)
         done = row["step"]
-    if not stretches:
-        raise ArgumentError(
-            "The only row of training is at step 0, so nothing was drawn yet. Train a few steps first."
-        )
-    return Timeline("steps", tuple(stretches))
+    # All rows are of step 0: what they name is about to begin.
+    return Timeline("steps", tuple(stretches) or (told._replace(end=1),))
 
 
 def drawn_of(training: Sequence[Row]) -> list[Drawn]:
