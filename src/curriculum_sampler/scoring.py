@@ -15,7 +15,7 @@ from .checks import finite
 from .column import Column, column, is_column
 from .decode import SampleDecoder
 from .encode import encode
-from .errors import ArgumentError, CurriculumError
+from .errors import ArgumentError, BadSampleError, CurriculumError
 from .keys import digest
 from .named_function import named_function
 
@@ -42,7 +42,12 @@ class DecodedSample(Mapping[str, Any]):
             if name not in self:
                 raise KeyError(name)
             # By way of the bytes, so that a scorer sees what training will see.
-            self._decoded[name] = _DECODER.member(name, encode(name, self._members[name]))
+            data = encode(name, self._members[name])
+            try:
+                self._decoded[name] = _DECODER.member(name, data)
+            except BadSampleError as error:
+                who = f"Sample {self._decoded['__key__']!r}"
+                raise BadSampleError(f"{who}: {error}. Mend it, or leave the sample out.") from error
         return self._decoded[name]
 
     def __contains__(self, name: object) -> bool:
