@@ -112,6 +112,15 @@ def test_the_outlook_adds_up_to_the_plan(case: Case) -> None:
         )
 
 
+def test_many_warnings_are_cut_short_but_not_in_json(command: Commands, tmp_path: Path) -> None:
+    stages = [cs.Stage(f"s{n}", {"easy": 1}, steps=50) for n in range(20)]
+    words = ("plan", saved(tmp_path, *stages), "--sizes", "easy=9", "--batch-size", 2)
+    out = command(*words).out
+    assert out.count("warning:") == 12
+    assert out.endswith("and 8 more warnings; --json has all\n")
+    assert len(command(*words, "--json").told["warnings"]) == 20
+
+
 def test_json_is_complete(command: Commands) -> None:
     told = command("plan", "catvton", *SIZES, "--json").told
     schedule = cs.StageSchedule.from_dict(told["schedule"])

@@ -15,6 +15,7 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import Any
 
 import curriculum_sampler as cs
@@ -26,6 +27,8 @@ from ..outlook_text import exposure_table, outlook_notes, stage_table
 from ..plan_arguments import Asked, add_plot, add_schedule, add_sizes, asked, plotter
 from ..terminal import Answer, Terminal, counted
 from ..timeline_chart import timeline_chart
+
+_MOST_WARNINGS = 12
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,7 +50,7 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
         parts.append(timeline_chart(outlook.timeline, in_colour=terminal.has_colours))
     parts += [stage_table(outlook), exposure_table(outlook)]
     parts.append("\n".join(outlook_notes(outlook)))
-    parts.append("\n".join(f"{terminal.bad('warning:')} {warning}" for warning in outlook.warnings))
+    parts.append("\n".join(_warnings(outlook, terminal)))
     told: dict[str, Any] = {
         "schedule": meant.schedule.to_dict(),
         "plan": _told(meant.plan),
@@ -78,6 +81,13 @@ def _outlook(meant: Asked, arguments: Namespace) -> Outlook:
             "--nodes and --seconds-per-step need steps. Give --sizes or --data, and --batch-size."
         )
     return outlook_of_schedule(meant.schedule)
+
+
+def _warnings(outlook: Outlook, terminal: Terminal) -> Iterator[str]:
+    for warning in outlook.warnings[:_MOST_WARNINGS]:
+        yield f"{terminal.bad('warning:')} {warning}"
+    if len(outlook.warnings) > _MOST_WARNINGS:
+        yield f"and {len(outlook.warnings) - _MOST_WARNINGS} more warnings; --json has all"
 
 
 def _heading(meant: Asked) -> str:
