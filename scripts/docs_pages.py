@@ -93,7 +93,9 @@ def _add_pictures(files: Files, config: MkDocsConfig, source: str, text: str) ->
 def _part(source: str, until: str | None) -> str:
     text = (ROOT / source).read_text("utf-8")
     if until and f"\n{until}\n" not in text:
-        raise PluginError(f"{source} has no heading {until!r}, up to which a page takes it in. Correct the page.")
+        raise PluginError(
+            f"{source} has no heading {until!r}, up to which a page takes it in. Correct the page."
+        )
     return text.partition(f"\n{until}\n")[0] + "\n" if until else text
 
 

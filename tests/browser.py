@@ -1,4 +1,4 @@
-"""Headless Chromium, told what to do over its devtools protocol: no package beyond aiohttp, which Lightning brings."""
+"""Headless Chromium, told what to do over its devtools protocol: aiohttp carries what is said."""
 
 from __future__ import annotations
 

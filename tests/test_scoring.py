@@ -47,7 +47,9 @@ def test_only_what_is_asked_for_is_decoded() -> None:
     assert len(sample) == 4
     with pytest.raises(KeyError):
         sample["other"]
-    with pytest.raises(BadSampleError, match="Sample 'a': Member 'png' of 10 bytes cannot be decoded.*leave the sample out"):
+    with pytest.raises(
+        BadSampleError, match=r"Sample 'a': Member 'png' of 10 bytes cannot be decoded.*leave the sample out"
+    ):
         scored({"a": {"png": b"no picture"}}, lambda found: found["png"].mean())
 
 

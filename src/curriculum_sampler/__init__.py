@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from .picture_probe import picture_losses
     from .preview import contact_sheet
     from .recut import rebucket
-    from .resumable_indexing import index_resumably
     from .reporters import JsonlReporter, Reporter
+    from .resumable_indexing import index_resumably
     from .s3 import S3Storage
     from .sample_columns import recorded_scores, sample_numbers
     from .sample_lookup import find_sample, sample_keys
