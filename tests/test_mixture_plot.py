@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curriculum_sampler as cs
-from curriculum_sampler.metrics_rows import drawn_of, timeline_of, training_rows
+from curriculum_sampler.metrics_rows import drawn_of, read_rows, timeline_of, training_rows
 from curriculum_sampler.mixture_plot import mixture_figure
 from curriculum_sampler.palette import bucket_colours
 from curriculum_sampler.stage_labels import stage_labels
 from curriculum_sampler.timeline import Drawn, StageSpan, Timeline
 
-from .command_fixtures import Commands, command
+from .command_fixtures import Commands, command, write_cluttered
 from .strategies import Case, cases, schedules
 
 SCHEDULE = cs.StageSchedule(
@@ -220,6 +220,27 @@ def test_what_was_drawn_is_counted_once_and_never_over_two_stages(
 def written(path: Path, rows: list[dict[str, Any]], end: str = "") -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + end)
     return path
+
+
+def test_what_the_library_reports_is_what_it_draws(tmp_path: Path) -> None:
+    stages = [
+        cs.Stage("easy", {"easy": 1}, steps=4, lr=0.1),
+        cs.Stage("hard", {"easy": 1, "hard": 3}, steps=5, lr=0.05),
+    ]
+    loader = cs.CurriculumLoader(
+        cs.CurriculumDataset(write_cluttered("memory://reported")),
+        cs.StageSchedule(stages),
+        batch_size=4,
+        seed=17,
+    )
+    report = cs.TrainingReport(loader, [cs.JsonlReporter(tmp_path / "metrics.jsonl")], every=2)
+    for _ in loader:
+        report.add()
+    rows = training_rows(read_rows(tmp_path / "metrics.jsonl"))
+    assert timeline_of(rows).stages == (StageSpan("easy", 0, 4), StageSpan("hard", 4, 9))
+    assert sum(window.total for window in drawn_of(rows)) == 36
+    cs.plot_metrics(tmp_path / "metrics.jsonl", tmp_path / "mixture.svg")
+    assert "<!-- drawn -->" in (tmp_path / "mixture.svg").read_text()
 
 
 def test_a_running_job_is_drawn_although_its_last_line_is_half_written(
