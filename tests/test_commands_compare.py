@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 import curriculum_sampler as cs
 from curriculum_sampler.comparison import mixtures_part, rates_part, stage_differences
@@ -32,6 +32,7 @@ def parting(one: cs.StageSchedule, other: cs.StageSchedule, what: str) -> int | 
     return None
 
 
+@settings(max_examples=30)
 @given(schedules(), schedules())
 def test_runs_part_at_the_first_step_that_differs(one: cs.StageSchedule, other: cs.StageSchedule) -> None:
     both = [Timeline.of(one), Timeline.of(other)]

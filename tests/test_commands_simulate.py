@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curriculum_sampler as cs
@@ -23,6 +23,7 @@ from .strategies import Case, cases
 SIZES = ("--sizes", "easy=50,medium=40,hard=30", "--batch-size", 8)
 
 
+@settings(max_examples=30)
 @given(cases(), st.none() | st.integers(1, 30))
 def test_a_simulation_counts_every_draw_of_the_sampler_once(case: Case, window_steps: int | None) -> None:
     found = cs.simulate(case.plan, case.seed, window_steps=window_steps)
@@ -48,6 +49,7 @@ def test_a_simulation_counts_every_draw_of_the_sampler_once(case: Case, window_s
     assert {name: n for name, n in found.distinct.items() if n} == Counter(draw.bucket for draw in seen)
 
 
+@settings(max_examples=30)
 @given(cases(default_window=True))
 def test_no_single_batch_is_further_off_than_told(case: Case) -> None:
     told = cs.simulate(case.plan, case.seed).largest_in_batch
@@ -59,6 +61,7 @@ def test_no_single_batch_is_further_off_than_told(case: Case) -> None:
     assert told == pytest.approx(furthest, abs=1e-6)
 
 
+@settings(max_examples=30)
 @given(cases(default_window=True), st.integers(1, 60))
 def test_a_part_of_a_simulation_is_the_beginning_of_every_window(case: Case, most_draws: int) -> None:
     whole = cs.simulate(case.plan, case.seed)
