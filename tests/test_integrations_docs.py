@@ -17,5 +17,5 @@ pytestmark = [
 
 def test_the_page_on_integrations_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(python_blocks(PAGE)) == 8
+    assert len(python_blocks(PAGE)) == 9
     run(PAGE, with_shards())
