@@ -164,6 +164,21 @@ def test_the_fast_way_finds_a_shard_replaced_since_the_last_whole_verification(
     assert command("verify", data, "--fast").exit_code == 0
 
 
+def test_the_fast_way_tells_again_what_is_damaged_still(data: Path, command: Commands) -> None:
+    whole = (data / TAR).read_bytes()
+    flip(data / TAR, 600)
+    assert command("verify", data, "--fast").exit_code == 0, "no size differs, and nobody has looked yet"
+    (damaged,) = json.loads(command("verify", data, "--json").out)["faults"]
+    ran = command("verify", data, "--fast")
+    assert ran.exit_code == 1
+    assert f"{damaged['message']} (Found when it was verified; it has not changed since.)" in ran.out
+    (data / TAR).unlink()
+    (data / TAR).write_bytes(whole)
+    assert command("verify", data, "--fast").exit_code == 0, (
+        "this is another file, of which nothing bad is known"
+    )
+
+
 def test_a_record_of_another_data_set_or_another_file_is_left_alone(data: Path, tmp_path: Path) -> None:
     write_cluttered(tmp_path / "other")
     record = tmp_path / "record.jsonl"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from curriculum_sampler.errors import StorageError
+from curriculum_sampler.errors import ArgumentError, StorageError
 from curriculum_sampler.s3 import S3Storage
 
 from .data_fixtures import Clock, patient, s3_endpoint
@@ -161,3 +161,11 @@ def test_nothing_secret_is_ever_shown(
     shown += [caplog.text, repr(place), str(vars(place)), str(pickle.dumps(place))]
     for secret in (OLD, "secret-of-", "token-of-"):
         assert not [text for text in shown if secret in text]
+
+
+def test_half_of_the_credentials_is_told_by_its_other_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "hunter2")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    with pytest.raises(ArgumentError, match="AWS_SECRET_ACCESS_KEY is missing") as caught:
+        S3Storage("data", endpoint_url="http://localhost:1", region="us-east-1").stat("a.tar")
+    assert "hunter2" not in str(caught.value)

@@ -212,3 +212,8 @@ def test_a_field_is_a_name() -> None:
     for value, told in ((True, "True"), ("", "''"), (None, "None"), ([1], r"\[1\]")):
         with pytest.raises(ArgumentError, match=f"Sample 'a': its group .'x'. is {told}, but it is a name"):
             scored({"a": {"json": json.dumps({"x": value}).encode()}}, group="json:x")
+
+
+def test_a_score_that_is_only_a_name_is_offered_what_it_may_be() -> None:
+    with pytest.raises(ArgumentError, match=r"got 'difficulty'.*'json:difficulty'.*'scores.csv:difficulty'"):
+        Scoring.of(["difficulty"], None, 1, {})

@@ -165,6 +165,7 @@ def test_a_url_opens_the_storage_it_names(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("gs://bucket/a", {}, "scheme must be one of s3"),
         ("", {}, "location is empty"),
+        ("s3:/bucket/a", {}, r"lacks a slash or two. Write it like 's3://bucket/prefix'"),
         (None, {}, "location is None, which is neither a folder, a url nor a storage"),
         (7, {}, "location is 7"),
         (b"data", {}, "location is b'data'"),

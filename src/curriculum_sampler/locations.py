@@ -71,6 +71,11 @@ def open_storage(location: Location, **options: Unpack[StorageOptions]) -> Stora
     if not separator:
         if not text:
             raise ArgumentError("The location is empty. Give a folder, or an s3://bucket/prefix url.")
+        if text.startswith(("s3:", "file:", "memory:")):
+            raise ArgumentError(
+                f"The location {text!r} lacks a slash or two. Write it like 's3://bucket/prefix'; a folder of that name is "
+                f"'./{text}'."
+            )
         return LocalStorage(Path(text).expanduser())
     if scheme == "file":
         return LocalStorage(Path(urlsplit(text).path))

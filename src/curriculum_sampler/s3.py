@@ -325,7 +325,7 @@ class S3Storage:
 
     def _at(self) -> str:
         endpoint = endpoint_in_use(self.endpoint_url)
-        return f" at {endpoint}" if endpoint else ""
+        return f" at {endpoint}" if endpoint else " at AWS (or the profile's endpoint)"
 
     @property
     def _session(self) -> Session:

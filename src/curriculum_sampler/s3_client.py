@@ -13,7 +13,7 @@ try:
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, PartialCredentialsError
     from botocore.parsers import ResponseParserError
 except ImportError as error:
     raise missing("boto3", "s3") from error
@@ -53,6 +53,11 @@ def make_client(
         session = boto3.session.Session(profile_name=profile, region_name=region)
         # The endpoint of a profile is found by boto3 itself when none is given here.
         client = session.client("s3", endpoint_url=endpoint, config=config)
+    except PartialCredentialsError as error:
+        raise ArgumentError(
+            f"No S3 client: {error.kwargs['cred_var']} is missing (credentials of {error.kwargs['provider']}). Set it beside "
+            "the other, or remove both."
+        ) from None
     except (BotoCoreError, ValueError) as error:
         raise ArgumentError(
             f"No S3 client with endpoint_url={endpoint!r}, profile={profile!r}, region={region!r} "
@@ -82,7 +87,9 @@ def check_endpoint(url: str) -> None:
             "through the AWS environment or profile=..."
         )
     if place.scheme not in ("http", "https") or not place.hostname:
-        raise ArgumentError(f"endpoint_url={url!r} must be like https://host or http://host:port.")
+        raise ArgumentError(
+            f"endpoint_url={url!r} (or AWS_ENDPOINT_URL) must be like https://host or http://host:port."
+        )
 
 
 def refuse_strangers(event_name: str, response_dict: Any, parsed_response: Any, **_: Any) -> None:

@@ -175,7 +175,14 @@ class Scoring:
 
 
 def _scorer(text: str) -> Score | Column:
-    return column(text, "number") if is_column(text) else named_function(text)
+    if is_column(text):
+        return column(text, "number")
+    if ":" not in text:
+        raise ArgumentError(
+            f"score: got {text!r}, which is neither a column nor a function. A field of the json is 'json:{text}', a column of a table "
+            f"'scores.csv:{text}', a function 'module:{text}'."
+        )
+    return named_function(text)
 
 
 def _told(who: str, name: str, function: Callable[..., Any], *arguments: Any) -> Any:

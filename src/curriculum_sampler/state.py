@@ -164,7 +164,12 @@ def _refuse_other_past(saved: dict[str, Any], here: dict[str, Any]) -> None:
             "bucket sizes",
             " For data that grows, call grow() in the running job, before it loads the larger data.",
         ),
-        ("run_sizes", "run sizes", ""),
+        (
+            "run_sizes",
+            "run sizes",
+            " A CurriculumLoader has those of its data: plan with run_sizes=manifest.run_sizes(), or take the saved ones by"
+            " load_state_dict(state, adopt_run_sizes=True).",
+        ),
     ):
         same_buckets = not isinstance(saved[key], dict) or saved[key].keys() == here[key].keys()
         if saved[key] != here[key] and same_buckets:

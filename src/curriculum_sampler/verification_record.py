@@ -1,12 +1,14 @@
-"""Which shards were found whole, and under which ETag: a local file with one line a shard.
+"""How each shard was found, and under which ETag: a local file with one line a shard.
 
-It lets a verification that was interrupted go on, and a later quick look notice shards that were replaced.
+It lets a verification that was interrupted go on, and a later quick look notice shards that were replaced, or that are as
+damaged as they were.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ class VerificationRecord:
         """Whether the verification that wrote it came to its end."""
         self._url = url
         self._etags: dict[tuple[str, str], str] = {}
+        self._faults: dict[tuple[str, str, str], list[str]] = {}
         self._is_torn = False
         try:
             text = path.read_text(encoding="utf-8")
@@ -58,6 +61,8 @@ class VerificationRecord:
                 continue
             if told.get("complete"):
                 self.is_complete = True
+            elif "faults" in told:
+                self._faults[told["name"], told["index"], told["etag"]] = told["faults"]
             else:
                 self._etags[told["name"], told["index"]] = told["etag"]
 
@@ -74,6 +79,15 @@ class VerificationRecord:
         self._etags[name, digest] = etag
         self._append({"name": name, "index": digest, "etag": etag})
 
+    def faults(self, name: str, digest: str, etag: str) -> list[str]:
+        """Return what was found wrong with a shard while it had this ETag; nothing if it was whole, or not looked at."""
+        return self._faults.get((name, digest, etag), [])
+
+    def add_faults(self, name: str, digest: str, etag: str, faults: Sequence[str]) -> None:
+        """Note what is wrong with a shard."""
+        self._faults[name, digest, etag] = [*faults]
+        self._append({"name": name, "index": digest, "etag": etag, "faults": [*faults]})
+
     def finish(self) -> None:
         """Note that every shard was looked at."""
         self.is_complete = True
@@ -82,6 +96,7 @@ class VerificationRecord:
     def begin_anew(self) -> None:
         """Forget everything."""
         self._etags.clear()
+        self._faults.clear()
         self.is_complete = False
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()

@@ -90,8 +90,8 @@ def verify_dataset(
         location: Folder, url or storage of the data set.
         split: The split to look at. Default: all.
         fast: Compare the sizes of tars and indexes only; and, with a ``record`` of an earlier whole verification, the
-            ETags of the tars, so that one that was replaced since is found.
-        record: A local file to note whole shards in. A verification that was interrupted goes on from it; after one
+            ETags of the tars: one that was replaced since is told, and so are the faults of one that was not.
+        record: A local file to note in how each shard was found. A verification that was interrupted goes on from it; after one
             that came to its end the next begins anew.
         restart: Begin anew in any case.
         progress: Called with (bytes done, bytes of all).
@@ -134,6 +134,8 @@ def verify_dataset(
                     continued += 1
                 else:
                     known.add(shard.name, shard.digest, checked.etag)
+            elif known is not None and not fast and checked.etag:
+                known.add_faults(shard.name, shard.digest, checked.etag, checked.messages)
             done += shard.num_bytes
             if progress is not None:
                 progress(done, total)
@@ -190,6 +192,11 @@ def _check_fast(placed: PlacedShard, known: VerificationRecord | None) -> _Check
             f"{placed.url} was replaced since it was verified (its ETag was {before}, is {etag}). Verify it again "
             "without the fast way."
         )
+    if not messages and known is not None:
+        messages += (
+            f"{told} (Found when it was verified; it has not changed since.)"
+            for told in known.faults(shard.name, shard.digest, etag)
+        )
     return _Checked(etag, messages)
 
 
@@ -217,7 +224,7 @@ def _check_whole(placed: PlacedShard, known: VerificationRecord | None) -> _Chec
     damaged = _damaged_samples(opened)
     # A header that belongs to no sample, or samples that lie elsewhere: nothing that a checksum covers.
     return _Checked(
-        "", damaged or [why or f"{placed.url} holds other samples than its index. Index it again."]
+        etag, damaged or [why or f"{placed.url} holds other samples than its index. Index it again."]
     )
 
 

@@ -2,9 +2,9 @@
 
 Every fault is listed, and the exit code is 1 if there is one. Nothing is
 changed. A verification that is interrupted goes on where it was when the same
-command is run again; it remembers whole shards, with their ETags, in a local
-file. With --fast only sizes are compared, and the ETags with those of the last
-whole verification.
+command is run again; it remembers how each shard was found, with its ETag, in a
+local file. With --fast only sizes are compared, and ETags with those of the
+last whole verification, whose faults are told again.
 
 Examples:
   curriculum-sampler verify data/v1
@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--record",
         metavar="FILE",
         type=Path,
-        help="where whole shards are remembered (default: a file in XDG_STATE_HOME or ~/.local/state)",
+        help="where shards are remembered (default: a file in XDG_STATE_HOME or ~/.local/state)",
     )
 
 
@@ -62,7 +62,7 @@ def run(arguments: Namespace, terminal: Terminal) -> Answer:
     lines.append(
         terminal.bad(f"{counted(len(found.faults), 'fault')} in {found.url}: {size}, {how}.")
         if found.faults
-        else terminal.good(f"{found.url} is whole: {size}, {how}.")
+        else terminal.good(f"{found.url} {'lacks nothing' if found.is_fast else 'is whole'}: {size}, {how}.")
     )
     told = {
         "url": found.url,

@@ -45,6 +45,7 @@ def look_at_data(location: str, split: str, options: StorageOptions) -> Finding:
                 f"{sample['__key__']!r} ({members}) read and verified, in {told['seconds'] * 1000:.0f} ms",
             )
         )
+        rows.append(("the rest", "not read: 'verify' reads all of it, 'verify --fast' compares sizes"))
     except Exception as error:
         faults.append(sentence(error))
     return Finding("data", rows, told, faults)
