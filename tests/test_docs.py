@@ -31,6 +31,7 @@ RUN_BY = {
     "README.md": "test_docs.py",
     "docs/frameworks.md": "test_frameworks_docs.py",
     "docs/integrations.md": "test_integrations_docs.py",
+    "docs/many_gpus.md": "test_many_gpus_docs.py",
     "docs/prepare_your_data.md": "test_commands_guide.py",
     "docs/streaming.md": "test_docs.py",
     "docs/testing.md": "test_testing_docs.py",
