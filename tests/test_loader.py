@@ -284,6 +284,10 @@ def test_other_data_is_refused_on_resume(dataset, tmp_path):
 
 
 def test_what_does_not_fit_is_refused_early(dataset, folder):
+    with pytest.raises(
+        cs.ArgumentError, match=r"got a list, but this loader reads a CurriculumDataset.*batch_sampler"
+    ):
+        cs.CurriculumLoader([1, 2, 3], SCHEDULE, batch_size=2, seed=17)
     with pytest.raises(cs.ArgumentError, match="The loader has no schedule"):
         make(cs.CurriculumDataset(cs.Manifest.load(folder)))
     with pytest.raises(cs.ArgumentError, match="grad_accumulation=3 = 3 micro-batches"):

@@ -339,3 +339,43 @@ def test_two_ranks_report_what_one_does(tmp_path):
     train(loader_of(dataset), alone)
     assert second == []
     assert first == alone
+
+
+def test_a_sampler_is_reported_as_a_loader_is():
+    samples = torch.arange(40)
+    bucket = ["easy"] * 20 + ["hard"] * 20
+
+    def sampler():
+        return cs.MixtureSampler.from_labels(SCHEDULE, bucket, batch_size=12, seed=17)
+
+    def trained(own, batches):
+        rows = Rows()
+        report = cs.TrainingReport(own, [rows], every=2)
+        for batch in batches:
+            report.add(batch.double())
+        return rows
+
+    own = sampler()
+    loader = torch.utils.data.DataLoader(samples, batch_sampler=own)
+    whole = trained(own, loader)
+    assert [row["step"] for row in whole if row["kind"] == "train"] == [2, 3, 4, 6, 8]
+    assert whole[-1]["samples_by_bucket"] == dict(
+        Counter(draw.bucket for step in range(8) for draw in own.draws(step))
+    )
+
+    resumed = sampler()
+    resumed.load_state_dict(own.state_dict(step=4))
+    rest = trained(resumed, torch.utils.data.DataLoader(samples, batch_sampler=resumed))
+    assert [row for row in rest if row["kind"] == "train"] == [row for row in whole if row["step"] > 4]
+
+
+def test_a_batch_that_was_not_delivered_is_not_counted(dataset):
+    loader = loader_of(dataset)
+    report = cs.TrainingReport(loader, [Rows()])
+    for _ in loader:
+        report.add()
+        if loader.step == 3:
+            with pytest.raises(
+                cs.ArgumentError, match=r"batch of step 4, which was not delivered yet.*evaluation"
+            ):
+                report.add()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -414,6 +415,7 @@ def test_grown_data_joins_at_the_next_pass_and_the_old_state_loads_into_the_larg
 def test_labels_name_the_bucket_of_each_dataset_index(labels, seed):
     schedule = cs.StageSchedule([cs.Stage("only", dict.fromkeys(labels, 1), epochs=2)])
     sampler = cs.MixtureSampler.from_labels(schedule, labels, batch_size=4, seed=seed)
+    assert sampler.labels.tolist() == labels
     for step, batch in enumerate(sampler):
         assert all(type(index) is int for index in batch)
         assert [draw.index for draw in sampler.draws(step=step)] == batch
@@ -434,6 +436,9 @@ def test_scores_are_cut_by_rank_with_the_easiest_bucket_first(scores, names):
     ]
     assert max(cut[0]) <= min(cut[1])
     assert max(cut[1]) <= min(cut[2])
+    assert Counter(sampler.labels.tolist()) == sampler.plan.bucket_sizes
+    for score, label in zip(scores, sampler.labels, strict=True):
+        assert min(cut[names.index(label)]) <= score <= max(cut[names.index(label)])
 
 
 def test_bad_labels_and_scores_are_refused():

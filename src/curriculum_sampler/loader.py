@@ -115,6 +115,11 @@ class CurriculumLoader:
         cache_bytes: int | None = None,
         **loader_options: Any,
     ) -> None:
+        if not hasattr(dataset, "manifest"):
+            raise ArgumentError(
+                f"dataset: got a {type(dataset).__name__}, but this loader reads a CurriculumDataset. For a dataset of your own "
+                "make a MixtureSampler (from_scores, from_labels) and DataLoader(dataset, batch_sampler=sampler)."
+            )
         schedule = schedule if schedule is not None else dataset.schedule
         if schedule is None:
             raise ArgumentError(

@@ -187,6 +187,30 @@ class MixtureSampler:
         return self._delivered
 
     @property
+    def labels(self) -> NDArray[np.str_]:
+        """Bucket of each sample of the dataset, by dataset index: where ``from_scores`` has cut, ready for validation.
+
+        Raises:
+            ArgumentError: The sampler was made of a plan alone, which knows of no dataset.
+
+        >>> schedule = StageSchedule([Stage("hard", {"hard": 1}, steps=1)])
+        >>> sampler = MixtureSampler.from_scores(
+        ...     schedule, [0.9, 0.1, 0.8, 0.2], {"easy": 0.5, "hard": 0.5}, batch_size=2, seed=17)
+        >>> sampler.labels.tolist()
+        ['hard', 'easy', 'hard', 'easy']
+        """
+        if self._members is None:
+            raise ArgumentError(
+                "This sampler was made of a plan, which knows of no dataset. Make it by from_labels or from_scores."
+            )
+        members, starts = self._members
+        names = np.array(sorted(self._given.bucket_sizes))
+        labels = np.empty(len(members), names.dtype)
+        for name, part in zip(names, np.split(members, starts[1:]), strict=True):
+            labels[part] = name
+        return labels
+
+    @property
     def order(self) -> Order:
         """The global sequence of draws; another one after each change."""
         return self._order

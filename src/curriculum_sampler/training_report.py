@@ -12,6 +12,7 @@ from .checks import whole
 from .errors import ArgumentError
 from .extras import missing
 from .reporters import Reporter
+from .sampler import MixtureSampler
 
 try:
     import torch
@@ -36,10 +37,11 @@ class TrainingReport:
     - what else was given to ``add``.
 
     Counts and losses are summed over the ranks, through ``torch.distributed``, when a row is due; between rows nothing is
-    copied from the device or sent. Only the first rank tells reporters. Make the report after ``load_state_dict``.
+    copied from the device or sent. Only the first rank tells reporters. Make the report after ``load_state_dict``, and
+    before the loop. After a resume between two rows the next one's losses are those since the resume.
 
     Args:
-        loader: Whose batches are trained.
+        loader: Whose batches are trained; or a sampler, of which another loader makes the batches.
         reporters: ``JsonlReporter``, ``integrations.wandb.WandbReporter``, ``integrations.tensorboard.TensorBoardReporter``,
             or whatever has their three methods.
         every: Steps between rows.
@@ -64,21 +66,23 @@ class TrainingReport:
     [('stage', 0), ('train', 2), ('train', 4)]
     """
 
-    def __init__(self, loader: CurriculumLoader, reporters: Sequence[Reporter], *, every: int = 50) -> None:
+    def __init__(
+        self, loader: CurriculumLoader | MixtureSampler, reporters: Sequence[Reporter], *, every: int = 50
+    ) -> None:
         self._every = whole("every", every, least=1)
-        sampler = loader.sampler
+        self._loader = None if isinstance(loader, MixtureSampler) else loader
+        self._sampler = sampler = loader if isinstance(loader, MixtureSampler) else loader.sampler
         if sampler.world_size > 1 and not (distributed.is_available() and distributed.is_initialized()):
             raise ArgumentError(
                 f"The loader is one of {sampler.world_size} ranks, but torch.distributed, by which a report adds them up, is "
                 "not initialised. Call torch.distributed.init_process_group first."
             )
-        self._loader = loader
         self._reporters = tuple(reporters) if sampler.rank == 0 else ()
-        steps_done = loader.steps_done
+        steps_done = sampler.step if self._loader is None else self._loader.steps_done
         # Its own count, since a loop may take several batches from the loader before it trains the first.
         self._added = steps_done * sampler.grad_accumulation
-        self._buckets = tuple(sorted(loader.plan.bucket_sizes))
-        before = loader.plan.counts_before(steps_done * loader.plan.batch_size)
+        self._buckets = tuple(sorted(sampler.plan.bucket_sizes))
+        before = sampler.plan.counts_before(steps_done * sampler.plan.batch_size)
         self._samples = np.array([before.get(name, 0) for name in self._buckets])
         self._stage: str | None = None
         self._begin()
@@ -88,7 +92,7 @@ class TrainingReport:
     def add(
         self, losses: Any = None, buckets: Sequence[str] | None = None, **values: float | torch.Tensor
     ) -> None:
-        """Count the next batch of this rank, after it was trained.
+        """Count the next batch of this rank, after it was trained; one of an evaluation is none.
 
         Args:
             losses: Loss of each sample of the batch, shape ``(n,)``: a tensor on any device, an array or a list.
@@ -96,11 +100,16 @@ class TrainingReport:
             **values: Further numbers for the row, if one is due: ``grad_norm=...``. The first rank's are told.
 
         Raises:
-            ArgumentError: Not one loss or bucket for each sample.
+            ArgumentError: Not one loss or bucket for each sample, or more calls than there were batches.
         """
-        sampler = self._loader.sampler
+        sampler = self._sampler
         step, part = divmod(self._added, sampler.grad_accumulation)
-        position = self._loader.plan.at(step)
+        if step >= sampler.plan.total_steps or (self._loader is not None and step > self._loader.step):
+            raise ArgumentError(
+                f"add was called for a batch of step {step}, which was not delivered yet. Call it once for each training "
+                "batch, and not in evaluation: where one function serves both, ask model.training first."
+            )
+        position = self._sampler.plan.at(step)
         if position.stage != self._stage:
             self._stage = position.stage
             self._tell_stage(step)
@@ -114,8 +123,8 @@ class TrainingReport:
         done = self._added // sampler.grad_accumulation
         if self._added % sampler.grad_accumulation:
             return
-        is_last = done == self._loader.plan.total_steps
-        if done % self._every == 0 or is_last or self._loader.plan.at(done).stage != self._stage:
+        is_last = done == self._sampler.plan.total_steps
+        if done % self._every == 0 or is_last or self._sampler.plan.at(done).stage != self._stage:
             row = {"kind": "train", "step": done, "stage": self._stage, "lr": position.lr}
             self._tell(row | {"target_mixture": _mean(self._planned)} | self._summed() | values)
 
@@ -133,7 +142,7 @@ class TrainingReport:
             ) from None
 
     def _tell_stage(self, step: int) -> None:
-        position, boundaries = self._loader.plan.at(step), self._loader.plan.boundaries
+        position, boundaries = self._sampler.plan.at(step), self._sampler.plan.boundaries
         first_step, end_step = boundaries[position.stage_index : position.stage_index + 2]
         row = {"kind": "stage", "step": step, "stage": position.stage, "lr": position.lr}
         self._tell(row | {"target_mixture": position.mixture, "first_step": first_step, "end_step": end_step})
@@ -153,7 +162,7 @@ class TrainingReport:
             if losses is not None:
                 lost += np.bincount(numbers, minlength=size)
                 sums += np.bincount(numbers, weights=_on_host(losses), minlength=size)
-        counts, lost, sums = _over_ranks(np.stack([counts, lost, sums]), self._loader.sampler.world_size)
+        counts, lost, sums = _over_ranks(np.stack([counts, lost, sums]), self._sampler.world_size)
         self._begin()
         self._samples = self._samples + counts.astype(int)
         row: dict[str, Any] = {}
