@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def store(monkeypatch):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        # A server of moto keeps what others of this process were given.
+        urllib.request.urlopen(f"{endpoint}/moto-api/reset", data=b"").close()
         boto3.client("s3").create_bucket(Bucket="my-bucket")
         yield
 
@@ -169,7 +172,7 @@ def test_the_readme_runs(store):
 
 def test_the_page_on_streaming_runs(store, capsys):
     buckets = {name: samples(name) for name in ("easy", "medium", "hard")}
-    cs.write_shards("s3://my-bucket/pictures/v1", buckets, overwrite=True)
+    cs.write_shards("s3://my-bucket/pictures/v1", buckets)
     rates: list[float] = []
     world: World = {
         "schedule": cs.StageSchedule([cs.Stage("all", {"easy": 1, "medium": 1, "hard": 2}, steps=4, lr=1.0)]),
