@@ -18,14 +18,15 @@ from .test_docs import ROOT, python_blocks
 PAGE = ROOT / "docs" / "frameworks.md"
 
 
+def blocks(title: str) -> list[str]:
+    """The blocks of a section."""
+    text = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return [code for code in python_blocks(PAGE) if code in text]
+
+
 def section(title: str) -> str:
-    """The one block of a section."""
-    (block,) = [
-        code
-        for code in python_blocks(PAGE)
-        if code in PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    ]
-    return block
+    """The first block of a section: the only one but for reports."""
+    return blocks(title)[0]
 
 
 def samples(bucket: str) -> list[dict[str, object]]:
@@ -48,7 +49,11 @@ def _shards(tmp_path, monkeypatch):
 def test_every_block_is_in_a_section_that_runs():
     titles = re.findall(r"^## (.+)$", PAGE.read_text(), re.MULTILINE)
     assert titles == ["Lightning", "Hugging Face Trainer", "Accelerate", "Reports"]
-    assert python_blocks(PAGE) == [section(title) for title in titles]
+    assert python_blocks(PAGE) == [
+        *map(section, titles[:-1]),
+        *blocks("Reports"),
+    ]
+    assert len(blocks("Reports")) == 3
 
 
 @pytest.mark.filterwarnings(
@@ -91,10 +96,26 @@ def test_accelerate():
     assert torch.equal(world["model"].weight, again["model"].weight)
 
 
+def rows_of(path: str) -> list[dict[str, object]]:
+    rows = map(json.loads, Path(path).read_text().splitlines())
+    return [row for row in rows if row["kind"] == "train"]
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.:Warning")
 def test_reports():
-    exec(section("Reports"), {})
-    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(5, 41, 5))
+    world: dict[str, object] = {}
+    for block in blocks("Reports"):
+        exec(block, world)
+    # Evaluation goes through compute_loss as well, and adds nothing.
+    world["trainer"].label_names = ["vector"]
+    assert "eval_loss" in world["trainer"].evaluate([{"vector": np.ones(4, np.float32)}] * 3)
+    rows = rows_of("run/metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(5, 41, 5))
+    # Two micro-batches make a step, and its samples are counted once.
+    for other in ("run/lightning.jsonl", "run/trainer.jsonl"):
+        counted = [(row["step"], row["samples_by_bucket"]) for row in rows_of(other)]
+        assert counted == [(row["step"], row["samples_by_bucket"]) for row in rows]
+        assert all(row["loss_by_bucket"] for row in rows_of(other))
     assert Path("run/mixture.png").stat().st_size > 10_000
     assert list(Path("run/tensorboard").iterdir())
     assert list(Path("run/wandb").glob("offline-run-*"))
