@@ -231,8 +231,12 @@ def test_without_rates_the_trainers_own_scheduler_is_at_work(tmp_path, dataset):
     [
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps=2, but the loader divides"),
         ({"max_steps": 8}, "max_steps=8, but the plan ends at step 7"),
-        ({"lr_scheduler_type": "cosine"}, "but the stages have learning rates"),
-        ({"warmup_steps": 2}, "warmup_steps=2, but the stages have learning rates"),
+        (
+            {"lr_scheduler_type": "cosine"},
+            "^lr_scheduler_type='cosine', but the stages have learning rates. Leave it",
+        ),
+        ({"warmup_steps": 2}, "^warmup_steps=2, but the stages have learning rates"),
+        ({"lr_scheduler_type": "cosine", "warmup_steps": 2}, "='cosine' and warmup_steps=2, .* Leave both"),
         ({"auto_find_batch_size": True}, "the batch size is the plan's"),
     ],
 )

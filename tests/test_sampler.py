@@ -200,7 +200,10 @@ def test_later_stages_and_the_end_of_the_current_one_may_be_edited(step):
     ("changes", "message"),
     [
         ({"seed": 18}, "made with seed 17, this sampler has seed 18. Use seed=17"),
-        ({"batch_size": 16}, r"made with window 8, this plan has 16.*explicit window and stages in samples"),
+        (
+            {"batch_size": 16},
+            r"made with batch_size 8, this plan has 16.*explicit window and stages in samples",
+        ),
         ({"window": 4}, "made with window 8, this plan has 4"),
         ({"run_sizes": 5}, r"made with run sizes.*plan with run_sizes=manifest.run_sizes"),
         ({"block_runs": 5}, "made with block_runs 32, this plan has 5"),

@@ -107,6 +107,7 @@ class SavedState:
                 f"the state is at step {self.draws // plan.batch_size}, beyond this plan's end at {plan.total_steps}",
                 "Lengthen the last stage or append one.",
             )
+        _refuse_other_batch_size(self.plan, plan)
         _refuse_other_past(self.plan.describe(self.draws), plan.describe(self.draws))
         if self.draws % plan.batch_size:
             raise mismatch(
@@ -147,6 +148,17 @@ def mismatch(difference: str, next_move: str) -> StateMismatchError:
     return StateMismatchError(f"Sample order would differ: {difference}. {next_move}")
 
 
+def _refuse_other_batch_size(saved: Plan, here: Plan) -> None:
+    """Where windows differ since batch sizes do, name the cause: the window may never have been given."""
+    if saved.window == saved.batch_size != here.batch_size == here.window:
+        raise mismatch(
+            f"the state was made with batch_size {saved.batch_size}, this plan has {here.batch_size}, and the window is the "
+            "batch size unless window= is given",
+            f"Use batch_size={saved.batch_size}, or start a fresh run. With an explicit window and stages in samples the"
+            " batch size may change.",
+        )
+
+
 def _refuse_other_past(saved: dict[str, Any], here: dict[str, Any]) -> None:
     """Say what differs between two descriptions of the draws already handed out, if anything does."""
     if saved == here:
@@ -155,8 +167,7 @@ def _refuse_other_past(saved: dict[str, Any], here: dict[str, Any]) -> None:
         (
             "window",
             "window",
-            " The window is the batch size unless window= is given: with an explicit window and stages in samples"
-            " the batch size may change.",
+            " The window is the batch size unless window= is given.",
         ),
         ("block_runs", "block_runs", ""),
         (

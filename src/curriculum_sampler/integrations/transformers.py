@@ -191,8 +191,11 @@ def _refuse_disagreements(loader: CurriculumLoader, args: Any) -> None:
         raise ArgumentError(
             f"max_steps={args.max_steps}, but the plan ends at step {plan.total_steps}. Leave it out, or make a stage longer."
         )
-    if _has_rates(loader) and (args.lr_scheduler_type != "linear" or args.warmup_steps):
+    scheduler = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+    given = [f"lr_scheduler_type={scheduler!r}"] if scheduler != "linear" else []
+    given += [f"warmup_steps={args.warmup_steps}"] if args.warmup_steps else []
+    if given and _has_rates(loader):
         raise ArgumentError(
-            f"lr_scheduler_type={str(args.lr_scheduler_type)!r} and warmup_steps={args.warmup_steps}, but the stages have "
-            "learning rates. Leave both out (ramp_lr=True ramps a stage's rate), or leave lr out of the stages."
+            f"{' and '.join(given)}, but the stages have learning rates. Leave {'both' if len(given) == 2 else 'it'} out "
+            "(ramp_lr=True ramps a stage's rate), or leave lr out of the stages."
         )
