@@ -39,6 +39,10 @@ def test_the_guide_runs(tmp_path: Path, command: Commands, monkeypatch: pytest.M
     text = GUIDE.read_text()
     python = iter(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     exec(next(python), world)
+    exec(next(python), world)
+    (tmp_path / "table.csv").write_text(
+        "".join(["key,level\n", *(f"p-{n:03},{n % 2}\n" for n in range(120))])
+    )
     shell = "".join(re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     lines = [line for line in shell.splitlines() if line.startswith("curriculum-sampler")]
     assert len(lines) >= 12
@@ -58,6 +62,10 @@ def test_the_guide_runs(tmp_path: Path, command: Commands, monkeypatch: pytest.M
             assert f"'easy': {easy}" in ran.out
             exec(re.sub(r'\{"easy": \d+\}', f'{{"easy": {easy}}}', next(python)), world)
     assert next(python, None) is None
+    joined = list(world["samples"]())  # type: ignore[operator]
+    assert len(joined) == 120
+    assert joined[1]["json"] == {"key": "p-001", "level": "1"}
+    assert joined[1]["png"][:4] == b"\x89PNG"
     score = world["signals"](cs.CurriculumDataset(cs.Manifest.load("data/v1"))["easy", 0])  # type: ignore[operator]
     assert set(score) == {"contrast", "clutter"}
     with Image.open(tmp_path / "sheet.png") as sheet:
