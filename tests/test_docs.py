@@ -7,7 +7,6 @@ import io
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,9 +78,9 @@ def store(monkeypatch):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        # A server of moto keeps what others of this process were given.
-        urllib.request.urlopen(f"{endpoint}/moto-api/reset", data=b"").close()
-        boto3.client("s3").create_bucket(Bucket="my-bucket")
+        bucket = boto3.resource("s3").Bucket("my-bucket")
+        bucket.create()
+        bucket.objects.delete()  # a server of moto has what others of this process were given
         yield
 
 
