@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import curriculum_sampler as cs
+
+from .two_ranks import on_two_ranks
 
 SCRIPT = """
 import json, sys
@@ -36,25 +35,13 @@ distributed.destroy_process_group()
 
 
 def torchrun(tmp_path: Path, disagree: int) -> list[dict[str, object]]:
-    shards, script = tmp_path / "shards", tmp_path / "ranks.py"
-    script.write_text(SCRIPT)
+    shards = tmp_path / "shards"
     buckets = {
         name: [{"__key__": f"{name}{n:02}", "npy": np.zeros(1, np.float32)} for n in range(20)]
         for name in ("easy", "hard")
     }
     cs.write_shards(str(shards), buckets)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--standalone",
-        str(script),
-    ]
-    subprocess.run(
-        [*command, str(shards), str(tmp_path), str(disagree)], check=True, capture_output=True, timeout=120
-    )
-    return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    return on_two_ranks(SCRIPT, tmp_path, shards, str(disagree))
 
 
 def test_two_ranks_share_the_global_batches_of_one_process(tmp_path):

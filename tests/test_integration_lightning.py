@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -16,6 +13,8 @@ from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler,
 
 import curriculum_sampler as cs
 from curriculum_sampler.integrations.lightning import CurriculumDataModule
+
+from .two_ranks import on_two_ranks
 
 # Lightning's advice to people, about tiny trainings on small machines.
 pytestmark = [
@@ -361,15 +360,7 @@ json.dump({"seen": model.seen, "plain": told}, open(f"{out}/{trainer.global_rank
 
 @pytest.mark.slow
 def test_two_ranks_share_each_global_batch_and_one_goes_on_alone(tmp_path, shards, dataset):
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [*run, shards, str(tmp_path)], capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    ranks = on_two_ranks(RANKS, tmp_path, shards)
 
     def together(parts):
         return [[*first, *second] for first, second in zip(*parts, strict=True)]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +12,8 @@ from transformers.trainer_jit_checkpoint import CheckpointManager
 
 import curriculum_sampler as cs
 from curriculum_sampler.integrations.transformers import CurriculumTrainer
+
+from .two_ranks import on_two_ranks
 
 pytestmark = [
     # Of the DataLoader for evaluation on a machine without an accelerator, and of torch's scheduler of the Trainer.
@@ -290,18 +288,7 @@ json.dump({"seen": model.seen, "rates": rates.rates}, open(f"{out}/{args.process
 @pytest.mark.slow
 def test_two_ranks_share_each_global_batch_and_one_goes_on_alone(tmp_path):
     dataset = write_shards(tmp_path / "shards")
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
-    done = subprocess.run(
-        [*run, str(tmp_path / "shards"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    ranks = on_two_ranks(RANKS, tmp_path, tmp_path / "shards")
     together = [[*a, *b] for a, b in zip(*(rank["seen"] for rank in ranks), strict=True)]
     assert together == names(loader_of(dataset, grad_accumulation=2))
     plan = loader_of(dataset).plan

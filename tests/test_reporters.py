@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +16,8 @@ import curriculum_sampler as cs
 from curriculum_sampler.integrations import wandb as wandb_module
 from curriculum_sampler.integrations.tensorboard import TensorBoardReporter
 from curriculum_sampler.integrations.wandb import WandbReporter
+
+from .two_ranks import on_two_ranks
 
 SCHEDULE = cs.StageSchedule(
     [
@@ -321,20 +319,7 @@ def test_two_ranks_report_what_one_does(tmp_path):
         for name in ("easy", "hard", "unused")
     }
     dataset = cs.CurriculumDataset(cs.write_shards(str(tmp_path / "shards"), buckets))
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"),
-            *(str(script), str(tmp_path / "shards"), str(tmp_path)),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=120,
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    first, second = on_two_ranks(RANKS, tmp_path, tmp_path / "shards")
     alone = Rows()
     train(loader_of(dataset), alone)
     assert second == []

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from curriculum_sampler.reporters import flat_numbers
+
 METRICS = "metrics.jsonl"
 LOG = "training.log"
 
@@ -92,7 +94,7 @@ class RunLog:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         if kind in ("train", "validation"):
             for reporter in self.reporters:
-                reporter.log(step, _flat(kind, values))
+                reporter.log(step, flat_numbers(kind, values))
 
     def open_stage(self, step: int, stage: str, name: str, config: Mapping[str, Any]) -> None:
         """Tell the reporters that a stage begins; its run is to be called ``name``."""
@@ -161,14 +163,3 @@ def stage_block(
         f"  steps          {first_step:,} to {end_step:,}\n"
         f"  start          step {position.step:,}, {origin}"
     )
-
-
-def _flat(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers under slash-separated names, as W&B groups them."""
-    flat: dict[str, float] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(f"{kind}/{name}", value)
-        elif isinstance(value, int | float):
-            flat[f"{kind}/{name}"] = value
-    return flat

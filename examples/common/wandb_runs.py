@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import netrc
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from curriculum_sampler.errors import MissingExtraError
+from curriculum_sampler.wandb_key import has_wandb_key
 
 try:
     import wandb
@@ -53,7 +52,7 @@ class WandbRuns:
     def open(self, step: int, stage: str, name: str, config: Mapping[str, Any]) -> None:
         """Close the run in progress and open that of ``stage``, offline where there is no key or no network."""
         self.close()
-        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "offline")
         if not self._open(stage, name, config, mode) and mode == "online":
             self._broken = False
             self._open(stage, name, config, "offline")
@@ -127,13 +126,3 @@ def wandb_is_wanted(report_to: str) -> bool:
         )
     enabled = os.environ.get("WANDB_MODE") != "disabled" and not os.environ.get("WANDB_DISABLED")
     return report_to == "wandb" or (report_to == "auto" and installed and enabled)
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

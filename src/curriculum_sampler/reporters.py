@@ -87,16 +87,21 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
     """
     return {
         name: value
-        for name, value in _flat(str(row["kind"]), row).items()
+        for name, value in flat_numbers(str(row["kind"]), row).items()
         if name.partition("/")[2] not in ("step", "kind", "stage")
     }
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
+def flat_numbers(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers in nested values by slash-separated names.
+
+    >>> flat_numbers("train", {"loss": 0.5, "by_bucket": {"easy": 0.25}, "stage": "easy"})
+    {'train/loss': 0.5, 'train/by_bucket/easy': 0.25}
+    """
     flat: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(f"{prefix}/{name}", value)
+            flat |= flat_numbers(f"{prefix}/{name}", value)
         elif isinstance(value, int | float):
             flat[f"{prefix}/{name}"] = value
     return flat

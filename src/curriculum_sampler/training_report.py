@@ -109,7 +109,7 @@ class TrainingReport:
                 f"add was called for a batch of step {step}, which was not delivered yet. Call it once for each training "
                 "batch, and not in evaluation: where one function serves both, ask model.training first."
             )
-        position = self._sampler.plan.at(step)
+        position = sampler.plan.at(step)
         if position.stage != self._stage:
             self._stage = position.stage
             self._tell_stage(step)
@@ -123,8 +123,8 @@ class TrainingReport:
         done = self._added // sampler.grad_accumulation
         if self._added % sampler.grad_accumulation:
             return
-        is_last = done == self._sampler.plan.total_steps
-        if done % self._every == 0 or is_last or self._sampler.plan.at(done).stage != self._stage:
+        is_last = done == sampler.plan.total_steps
+        if done % self._every == 0 or is_last or sampler.plan.at(done).stage != self._stage:
             row = {"kind": "train", "step": done, "stage": self._stage, "lr": position.lr}
             self._tell(row | {"target_mixture": _mean(self._planned)} | self._summed() | values)
 
@@ -142,7 +142,8 @@ class TrainingReport:
             ) from None
 
     def _tell_stage(self, step: int) -> None:
-        position, boundaries = self._sampler.plan.at(step), self._sampler.plan.boundaries
+        plan = self._sampler.plan
+        position, boundaries = plan.at(step), plan.boundaries
         first_step, end_step = boundaries[position.stage_index : position.stage_index + 2]
         row = {"kind": "stage", "step": step, "stage": position.stage, "lr": position.lr}
         self._tell(row | {"target_mixture": position.mixture, "first_step": first_step, "end_step": end_step})

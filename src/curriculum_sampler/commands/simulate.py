@@ -19,10 +19,10 @@ import curriculum_sampler as cs
 
 from ..plan_arguments import add_plot, add_schedule, add_sizes, asked, plotter
 from ..readable import readable_share
+from ..simulation import MOST_DRAWS
 from ..stage_labels import shortened
 from ..terminal import Answer, Terminal, counted, table
 
-_MOST_DRAWS = 1 << 24
 _WIDTH = 80
 _LONGEST_NAME = 16
 
@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="steps to count together (default: about a sixteenth of all)",
     )
     parser.add_argument(
-        "--most-draws", type=int, default=_MOST_DRAWS, metavar="N", help="to look at (default: %(default)s)"
+        "--most-draws", type=int, default=MOST_DRAWS, metavar="N", help="to look at (default: %(default)s)"
     )
     add_plot(parser)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import netrc
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlparse
 
 from ..extras import missing
 from ..reporters import numbers_of
+from ..wandb_key import has_wandb_key
 
 try:
     import wandb
@@ -39,7 +38,7 @@ class WandbReporter:
     def open(self, step: int) -> None:
         """See ``Reporter``."""
         self.close()
-        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "offline")
         self._guarded(lambda: self._begin(mode))
         if self._run is None and mode == "online":
             self._has_failed = False
@@ -72,13 +71,3 @@ class WandbReporter:
         except Exception as error:  # whatever W&B raises, it is not worth a training
             self._has_failed = True
             _LOG.warning("W&B failed, the training goes on without it: %s: %s", type(error).__name__, error)
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
