@@ -1,7 +1,10 @@
-"""Hypothesis profiles: ``ci`` is deterministic, ``dev`` looks further, ``nightly`` much further."""
+"""Hypothesis profiles: ``ci`` is deterministic, ``dev`` looks further, ``nightly`` much further. And what any test may ask for."""
 
+import gc
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -11,3 +14,16 @@ settings.register_profile(
 settings.register_profile("dev", max_examples=150, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("nightly", max_examples=2000, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def collected_here() -> Iterator[None]:
+    """The garbage of a test is collected by this thread, when it is over.
+
+    torchdata's readers ahead join their own thread as they are collected, which must not be the one that collects; what
+    is left to chance fails whichever test runs then.
+    """
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()

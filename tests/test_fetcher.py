@@ -288,3 +288,19 @@ def test_a_forked_reader_has_threads_of_its_own() -> None:
         timeout=60,
     )
     assert (child.stdout, child.stderr) == ("7\n", "")
+
+
+def test_a_thread_that_lets_go_of_the_last_reference_as_it_looks_for_work_ends_too() -> None:
+    """What became urgent stands in both lists; who drops the second entry may drop the fetcher with it."""
+    fetcher: Fetcher[str] = Fetcher(1)
+    with watched() as threads, busy(fetcher):
+
+        def fetch(held: Fetcher[str] = fetcher) -> str:
+            return "fetched"
+
+        fetcher.ask("a", fetch, ahead=True)
+        future = fetcher.ask("a", fetch)
+        del fetcher, fetch
+    assert future.result(GUARD_SECONDS) == "fetched"
+    del future
+    join(threads)

@@ -211,10 +211,6 @@ def test_what_a_stateful_loader_cannot_do_is_refused():
         fresh(StatefulLoader, 2, sampler=sampler_of(grad_accumulation=2), snapshot_every_n_steps=4)
 
 
-# In torchdata 0.11 the thread that reads ahead may be the one that collects its own mapper, and cannot join itself.
-own_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
 def pipeline(sampler, num_workers, **options):
     """Draws to samples in parallel, then to batches, made ahead of the loop."""
     node = CurriculumNode(sampler)
@@ -225,7 +221,7 @@ def pipeline(sampler, num_workers, **options):
     return nodes.Loader(nodes.Prefetcher(nodes.Mapper(node, default_collate), prefetch_factor=3))
 
 
-@own_thread
+@pytest.mark.usefixtures("collected_here")
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("stop", [0, 1, 4, 5, STEPS])
 def test_a_pipeline_of_nodes_resumes_exactly_twice(num_workers, stop):
@@ -242,7 +238,7 @@ def test_a_pipeline_of_nodes_resumes_exactly_twice(num_workers, stop):
     assert list(finished) == [], "a run that ended must not begin again when its job is restarted"
 
 
-@own_thread
+@pytest.mark.usefixtures("collected_here")
 def test_snapshots_now_and_then_are_as_exact():
     first = pipeline(sampler_of(), 2, snapshot_frequency=4)
     found = list(itertools.islice(iter(first), 6))
@@ -251,7 +247,7 @@ def test_snapshots_now_and_then_are_as_exact():
     assert found + list(second) == expected()
 
 
-@own_thread
+@pytest.mark.usefixtures("collected_here")
 def test_a_pipeline_left_in_the_middle_continues_by_its_state_and_never_silently_elsewhere():
     loader = pipeline(sampler_of(), 2)
     found = list(itertools.islice(iter(loader), 2))

@@ -8,13 +8,11 @@ from .test_docs import ROOT, python_blocks, run, with_shards
 
 PAGE = ROOT / "docs" / "integrations.md"
 
-# What torchdata 0.11 calls is deprecated in torch; its threads may collect themselves.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:'set_vital' is deprecated"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+# What torchdata 0.11 calls is deprecated in torch.
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 
 
+@pytest.mark.usefixtures("collected_here")
 def test_the_page_on_integrations_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(python_blocks(PAGE)) == 9

@@ -350,6 +350,7 @@ def numbers(first: int, last: int, kind: str):
     return torchdata.nodes.Loader(torchdata.nodes.Prefetcher(node, 2))
 
 
+@pytest.mark.usefixtures("collected_here")
 @pytest.mark.parametrize("kind", ["StatefulDataLoader", "torchdata.nodes"])
 @pytest.mark.parametrize("stop", [0, 2, 5, 7])
 def test_streams_with_a_state_are_resumed_by_it(kind, stop):

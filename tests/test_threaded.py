@@ -166,7 +166,7 @@ from curriculum_sampler.fetcher import _BEGUN
 is_held, may_end = threading.Event(), threading.Event()
 
 def hold():
-    with work._changed:
+    with work._lock:
         is_held.set()
         may_end.wait()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import heapq
 import itertools
+import queue
 import threading
 import time
 import weakref
@@ -96,11 +97,16 @@ class _Work(Generic[Result]):
         self._running_ahead = 0
         self._usual_seconds = 0.0
         self._is_closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        # Idle threads wait for a bell, of which each ring wakes one. Not for a condition: a thread may drop the last
+        # reference to its fetcher, or collect garbage, at any moment with the lock held, and so close the fetcher
+        # itself just before it would wait. A ring is not lost then.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._idle = 0
         self.crew: list[threading.Thread] = []
 
     def add(self, key: str, fetch: Callable[[], Result], ahead: bool) -> Future[Result]:
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 closed: Future[Result] = Future()
                 closed.set_exception(ClosedError())
@@ -110,11 +116,11 @@ class _Work(Generic[Result]):
                 task = self.pending[key] = _Task(key, fetch, is_ahead=True)
                 if ahead:
                     heapq.heappush(self._ahead, (next(self._numbers), task))
-                    self._changed.notify()
+                    self._wake(1)
             if task.is_ahead and not ahead and not task.has_begun:
                 task.is_ahead = False
                 heapq.heappush(self._urgent, (next(self._numbers), task))
-                self._changed.notify()
+                self._wake(1)
             if not self.crew:
                 self._begin()
             return task.future
@@ -146,19 +152,22 @@ class _Work(Generic[Result]):
             del task
 
     def close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             dropped = [task for task in self.pending.values() if not task.has_begun]
             for task in dropped:
                 del self.pending[task.key]
-            self._changed.notify_all()
+        for _ in range(self._threads):
+            self._bell.put(None)
         for task in dropped:
             task.future.set_exception(ClosedError())
 
     def _next(self) -> _Task[Result] | None:
         """Return the next task when one may begin, or None when none will."""
-        with self._changed:
-            while not self._is_closed:
+        while True:
+            with self._lock:
+                if self._is_closed:
+                    return None
                 task = self._pop(self._urgent)
                 if task is None and self._running_ahead < self._most_ahead:
                     task = self._pop(self._ahead)
@@ -166,8 +175,13 @@ class _Work(Generic[Result]):
                     task.has_begun = True
                     self._running_ahead += task.is_ahead
                     return task
-                self._changed.wait()
-        return None
+                self._idle += 1
+            self._bell.get()
+
+    def _wake(self, threads: int) -> None:
+        for _ in range(min(threads, self._idle)):
+            self._idle -= 1
+            self._bell.put(None)
 
     @property
     def _most_ahead(self) -> int:
@@ -182,11 +196,11 @@ class _Work(Generic[Result]):
         return None
 
     def _end(self, task: _Task[Result], began: float) -> None:
-        with self._changed:
+        with self._lock:
             self.pending.pop(task.key, None)
             self._running_ahead -= task.is_ahead
             self._usual_seconds += 0.3 * (self._clock() - began - self._usual_seconds)
-            self._changed.notify_all()
+            self._wake(self._idle)
 
 
 _BEGUN: weakref.WeakSet[_Work[Any]] = weakref.WeakSet()
