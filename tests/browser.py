@@ -33,7 +33,8 @@ class Tab:
         self._socket = socket
         self._calls = 0
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._loaded = asyncio.Event()
+        self._loads: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._shown: tuple[str, str] | None = None  # the frame and the loader of the page that is open
         self.told: list[str] = []
         self.requests: list[str] = []
 
@@ -43,8 +44,8 @@ class Tab:
             said = json.loads(message.data)
             if "id" in said:
                 self._answers.pop(said["id"]).set_result(said)
-            elif said["method"] == "Page.loadEventFired":
-                self._loaded.set()
+            elif said["method"] == "Page.lifecycleEvent" and said["params"]["name"] == "load":
+                self._loads.put_nowait((said["params"]["frameId"], said["params"]["loaderId"]))
             elif said["method"] == "Runtime.exceptionThrown":
                 self.told.append(json.dumps(said["params"]["exceptionDetails"])[:500])
             elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
@@ -77,9 +78,22 @@ class Tab:
         await self.call(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
         )
-        self._loaded.clear()
-        await self.call("Page.navigate", url=url)
-        await asyncio.wait_for(self._loaded.wait(), 30)
+        went = await self.call("Page.navigate", url=url)
+        self._shown = (went["frameId"], went["loaderId"])
+        while await asyncio.wait_for(self._loads.get(), 30) != self._shown:
+            pass  # a page before it, or a frame within it
+
+    async def follow(self, link: str) -> None:
+        """Click on a link, given as an expression, and wait until the page behind it has loaded.
+
+        A page that is asked something as it leaves answers with an error, so nothing is asked before.
+        """
+        assert self._shown is not None
+        frame = self._shown[0]
+        await self.value(f"void setTimeout(() => {link}.click())")
+        while (loaded := await asyncio.wait_for(self._loads.get(), 30))[0] != frame or loaded == self._shown:
+            pass
+        self._shown = loaded
 
     async def value(self, expression: str) -> Any:
         """Return what a JavaScript expression is worth; a promise is waited for."""
@@ -130,6 +144,7 @@ async def chromium() -> AsyncIterator[Tab]:
                     listener = asyncio.create_task(tab.listen())
                     for domain in ("Page", "Runtime", "Log", "Network"):
                         await tab.call(f"{domain}.enable")
+                    await tab.call("Page.setLifecycleEventsEnabled", enabled=True)
                     yield tab
                     listener.cancel()
         finally:

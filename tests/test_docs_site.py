@@ -193,8 +193,8 @@ def test_search_and_navigation_work(site, width):
         assert any("/resume.html" in link for link in found)
         await tab.open((site / "index.html").as_uri(), width)
         link = "[...document.querySelectorAll('.md-content a')].find(a => a.innerText == 'Five minutes')"
-        await tab.value(f"{link}.click()")
-        await tab.until("document.querySelector('h1')?.innerText.startsWith('Five minutes')")
+        await tab.follow(link)
+        assert await tab.value("document.querySelector('h1').innerText.startsWith('Five minutes')")
         copies = "document.querySelectorAll('.md-code__button, .md-clipboard').length"
         assert await tab.until(copies) >= 5
         assert tab.told == []
