@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import pickle
+import sys
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from curriculum_sampler.decode import MAX_PIXELS, SAFE_DECODERS, SampleDecoder
+from curriculum_sampler.decode import MAX_PIXELS, SAFE_DECODERS, SampleDecoder, decode_array
 from curriculum_sampler.encode import encode
 from curriculum_sampler.errors import ArgumentError, ShardError
 
@@ -115,6 +119,67 @@ def test_a_format_that_starts_other_programs_is_not_tried() -> None:
 class Boom:
     def __reduce__(self) -> Any:
         return (pytest.fail, ("code ran",))
+
+
+@pytest.mark.filterwarnings("ignore:Stored array in format")
+@example(value=np.arange(6).reshape(2, 3), turned=True, at=0, new=b"", over=0)
+@example(value=np.arange(6), turned=False, at=8, new=b"\x00", over=1)
+@given(
+    value=hnp.arrays(hnp.scalar_dtypes() | hnp.array_dtypes(), hnp.array_shapes(min_dims=0, min_side=0)),
+    turned=st.booleans(),
+    at=st.integers(0, 200),
+    new=st.binary(max_size=2),
+    over=st.integers(0, 2),
+)
+def test_array_files_are_read_as_numpy_reads_them_whole_and_damaged(
+    value: np.ndarray[Any, Any], turned: bool, at: int, new: bytes, over: int
+) -> None:
+    written = encode("npy", value.T if turned else value)
+    for file in (written, written[:at] + new + written[at + over :]):
+        assert read_by(decode_array, file) == read_by(np.lib.format.read_array, file)
+
+
+def read_by(reader: Callable[[Any], np.ndarray[Any, Any]], file: bytes) -> Any:
+    """Return all that is to be known of an array, or None where it is refused."""
+    try:
+        found = reader(file if reader is decode_array else io.BytesIO(file))
+    except Exception:
+        return None
+    layout = found.flags
+    return (
+        found.dtype,
+        found.shape,
+        found.tobytes(),
+        layout.writeable,
+        layout.c_contiguous,
+        layout.f_contiguous,
+    )
+
+
+def test_threads_read_arrays_at_once_though_pythons_parser_may_not_be_entered_twice() -> None:
+    """A collector with a callback lets another thread in while the parser of Python 3.11 builds its tree."""
+    values = [np.arange(8.0), np.zeros(2, dtype=[("left", "<i4"), ("right", "<f4")])]
+    files = [encode("npy", value) for value in values]
+
+    def read(_: int) -> bool:
+        return all(
+            np.array_equal(decode_array(file), value) for file, value in zip(files, values, strict=True)
+        )
+
+    def called(*_: Any) -> None:
+        sum(range(50))
+
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(called)
+    try:
+        gc.set_threshold(5)
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(read, range(1000)))
+    finally:
+        gc.callbacks.remove(called)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize("extension", ["pkl", "pickle", "pyd", "pth", "pt", "weights.pt"])
