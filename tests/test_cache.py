@@ -213,7 +213,7 @@ def test_readers_in_many_threads_see_no_byte_of_another_piece(kind: str, tmp_pat
 
     def read(reader: int) -> None:
         rng = np.random.Generator(np.random.Philox(reader))
-        start.wait(20)
+        start.wait(60)
         for number in rng.integers(num_keys, size=60).tolist():
             key = f"{number:02x}"
             while True:

@@ -31,7 +31,7 @@ from .test_cache import bringing, content, never
 _FORK = multiprocessing.get_context("fork")
 KEY = "0" * 40
 OTHER = "1" * 40
-GUARD_SECONDS = 30
+GUARD_SECONDS = 60
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_runs_come_before_they_are_asked_for(is_folder: bool, tmp_path: Path) ->
     manifest, ten_are_there = written(Watched()), threading.Event()
     run = loader(manifest, cache_dir=tmp_path if is_folder else None)
     next(iter(run))  # eight samples of at most two runs
-    assert ten_are_there.wait(20)
+    assert ten_are_there.wait(60)
 
 
 def test_memory_of_runs_that_are_done_with_serves_the_next(

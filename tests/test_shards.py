@@ -42,7 +42,7 @@ def test_threads_that_want_the_same_shard_read_its_index_once() -> None:
             self, key: str, buffer: memoryview, offset: int = 0, etag: str | None = None
         ) -> ObjectStat:
             if key.endswith(INDEX_SUFFIX):
-                everybody.wait(20)
+                everybody.wait(60)
             return super().read_into(key, buffer, offset, etag)
 
     everybody = threading.Event()
