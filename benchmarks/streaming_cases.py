@@ -17,10 +17,12 @@ from order import peak_rss, reset_peak_rss
 from process_cost import cpu_seconds, descendants, private_bytes
 from streaming_ceilings import CEILINGS
 from streaming_data import BATCH, BUCKETS, Data
+from streaming_obstore import OursOverObstore
 from streaming_peers import OURS, PEERS, Ours, Place, Reader
 from streaming_repeated import repeated_manifest
 
-READERS: dict[str, type[Reader]] = {**CEILINGS, **OURS, **PEERS}
+OVER_OBSTORE = "ours, over obstore"
+READERS: dict[str, type[Reader]] = {**CEILINGS, **OURS, **PEERS, OVER_OBSTORE: OursOverObstore}
 
 _COMPARED = 3  # batches that a resumed run must have in common with the uninterrupted one
 _AFTER_STEPS = 20  # those after a switch

@@ -16,7 +16,7 @@ from typing import Any
 from machine import machine
 from marked_page import replace_between_markers
 from nginx import Server, serving
-from streaming_cases import READERS, measure
+from streaming_cases import OVER_OBSTORE, READERS, measure
 from streaming_data import BATCH, Data, data_set, warm
 from streaming_peers import OURS, PEERS
 from streaming_tables import as_markdown
@@ -124,7 +124,7 @@ def _arguments(description: str) -> argparse.Namespace:
 
 def _peer_words() -> list[str]:
     """Return the packages that are compared with, whose names the rows begin with."""
-    return list(dict.fromkeys(peer.packages[0] for peer in PEERS.values()))
+    return [*dict.fromkeys(peer.packages[0] for peer in PEERS.values()), "obstore"]
 
 
 def _listed(known: Any) -> Any:
@@ -158,6 +158,8 @@ class Run:
     def s3(self) -> dict[str, Any]:
         """One pass from a server."""
         rows = [(GET, 0), (IN_PROCESS, 0), (THREADS, WORKERS), (PROCESSES, WORKERS), (CACHE, WORKERS)]
+        if "obstore" in self._arguments.peers:
+            rows.append((OVER_OBSTORE, 0))
         rows += [(name, workers) for name in self._peers for workers in (0, WORKERS)]
         with serving(self._data.root) as server:
             return {"s3": [self._passed(*row, server) for row in rows]}
