@@ -136,13 +136,14 @@ def test_array_files_are_read_as_numpy_reads_them_whole_and_damaged(
 ) -> None:
     written = encode("npy", value.T if turned else value)
     for file in (written, written[:at] + new + written[at + over :]):
-        assert read_by(decode_array, file) == read_by(np.lib.format.read_array, file)
+        expected = told_of(lambda file: np.lib.format.read_array(io.BytesIO(file)), file)
+        assert told_of(decode_array, file) == expected
 
 
-def read_by(reader: Callable[[Any], np.ndarray[Any, Any]], file: bytes) -> Any:
+def told_of(read: Callable[[bytes], np.ndarray[Any, Any]], file: bytes) -> Any:
     """Return all that is to be known of an array, or None where it is refused."""
     try:
-        found = reader(file if reader is decode_array else io.BytesIO(file))
+        found = read(file)
     except Exception:
         return None
     layout = found.flags
