@@ -338,6 +338,9 @@ class WebServer(ThreadingHTTPServer):
         self.requests = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is part of the game."""
+
 
 @contextmanager
 def web_server(
